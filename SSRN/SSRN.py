@@ -1,0 +1,98 @@
+"""SSRN: spectral-spatial residual network.
+
+Zhong, Li, Luo, Chapman, "Spectral-Spatial Residual Network for Hyperspectral Image
+Classification: A 3-D Deep Learning Framework", IEEE TGRS 2018, doi 10.1109/TGRS.2017.2755542,
+in the form that the comparison of the A2S2K-ResNet paper used.
+
+Axes are (batch, kernels, rows, cols, bands); a convolution's size is (rows, cols, bands).
+Run this file to train: ``python SSRN.py -d UP``.
+"""
+
+import sys
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
+
+from common.cli import main
+from common.layers import ConvBNReLU, kernels_as_bands, spectral_length
+from common.settings import Settings
+
+DEFAULTS = Settings(
+    model="SSRN",
+    epoch=200,
+    iter=3,
+    patch=3,
+    kernel=24,
+    valid_split=0.9,
+    optimizer="adam",
+    lr=1e-3,
+    batch_size=16,
+)
+
+
+class SSRN(nn.Module):
+    """The whole network, in the order of the paper's Fig. 4.
+
+    Parameters
+    ----------
+    bands : int
+        Bands B of a patch, at least 7.
+    classes : int
+        Classes C.
+    kernels : int
+        Kernels of every stage but the spectral collapse, which has 128.
+
+    Maps float patches ``(batch, 1, P, P, bands)``, P odd and at least 5, to logits
+    ``(batch, classes)``.
+    """
+
+    def __init__(self, bands: int, classes: int, kernels: int = 24) -> None:
+        super().__init__()
+        self.spectral_stem = ConvBNReLU(1, kernels, (1, 1, 7), stride=(1, 1, 2))
+        self.spectral_block_1 = ResidualBlock(kernels, (1, 1, 7))
+        self.spectral_block_2 = ResidualBlock(kernels, (1, 1, 7))
+        self.spectral_collapse = ConvBNReLU(kernels, 128, (1, 1, spectral_length(bands)))
+
+        self.spatial_stem = ConvBNReLU(1, kernels, (3, 3, 128))
+        self.spatial_block_1 = ResidualBlock(kernels, (3, 3, 1))
+        self.spatial_block_2 = ResidualBlock(kernels, (3, 3, 1))
+        self.dropout = nn.Dropout(0.5)
+        self.classifier = nn.Linear(kernels, classes)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        x = self.spectral_stem(patches)
+        x = self.spectral_block_1(x)
+        x = self.spectral_block_2(x)
+        x = kernels_as_bands(self.spectral_collapse(x))
+        x = self.spatial_stem(x)
+        x = self.spatial_block_1(x)
+        x = self.spatial_block_2(x)
+        x = x.mean(dim=(2, 3, 4))
+        return self.classifier(self.dropout(x))
+
+
+class ResidualBlock(nn.Module):
+    """Residual block (paper Sec. III-B), spectral or spatial by the size of its convolutions.
+
+    The ReLU between the first convolution and its batch norm stands in the published code.
+    """
+
+    def __init__(self, kernels: int, kernel_size: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(kernels, kernels, kernel_size, padding="same")
+        self.bn1 = nn.BatchNorm3d(kernels)
+        self.conv2 = nn.Conv3d(kernels, kernels, kernel_size, padding="same")
+        self.bn2 = nn.BatchNorm3d(kernels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.conv1(x))
+        out = F.relu(self.bn1(out))
+        out = self.bn2(self.conv2(out))
+        return F.relu(x + out)
+
+
+if __name__ == "__main__":
+    sys.exit(main(SSRN, DEFAULTS))

@@ -1,0 +1,1 @@
+"""SSRN (Zhong, Li, Luo, Chapman, IEEE TGRS 2018)."""

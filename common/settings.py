@@ -1,0 +1,42 @@
+"""The settings of a run: one field per flag of the command line."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every flag of a training script, with the value it had.
+
+    `interface` names are the flags' long names.  A model's own defaults stand in its script.
+    """
+
+    model: str
+    dataset: str = "IN"
+    epoch: int = 200
+    iter: int = 3
+    patch: int = 3
+    kernel: int = 24
+    valid_split: float = 0.9
+    optimizer: str = "adam"
+    attention: str | None = None  # A2S2K-ResNet only
+    split: str = "random"
+    seed: int = 1331
+    batch_size: int = 16
+    lr: float = 1e-3
+    lr_decay: float = 1.0
+    data_dir: str | None = None
+    out: str | None = None
+    overwrite: bool = False
+    weights: str | None = None
+    device: str = "auto"
+    map: str = "labelled"
+
+    def network_arguments(self) -> dict:
+        """Keyword arguments of the network's constructor beyond bands and classes."""
+        arguments = {"kernels": self.kernel}
+        if self.attention is not None:
+            arguments["attention"] = self.attention
+        return arguments
+
+    def as_dict(self) -> dict:
+        return asdict(self)
