@@ -1,6 +1,10 @@
-"""What both networks share.  Data flows one way through these modules:
+"""What both networks share.
 
-settings → scene → preprocess → split → patches → train → evaluate → metrics → report → experiment → cli
+Data flows one way, and a module imports only from those before it:
 
-A module imports only from those before it.
+    errors, files, device, settings, layers
+    matfile → scene → preprocess → split → patches → predict → optimizers → train
+    → metrics → pictures → report → weights → experiment → cli
+
+Beside that line stand `download` (fetches the scenes) and `results_table` (the README's table).
 """

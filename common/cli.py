@@ -1,1 +1,123 @@
-def main(*a): pass
+"""The command line that both training scripts share."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+
+from torch import nn
+
+from common.errors import InputError
+from common.experiment import evaluate, train_and_test
+from common.optimizers import OPTIMIZERS
+from common.scene import SCENES
+from common.settings import Settings
+
+
+def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | None = None) -> int:
+    """Run a training script; return its exit status.
+
+    0: done.  2: the user's input was wrong, told in one line on stderr.  130: interrupted.
+
+    Parameters
+    ----------
+    network : class of torch.nn.Module
+        ``network(bands, classes, **settings.network_arguments())`` builds it.
+    defaults : Settings
+        What flags that are not given mean.
+    arguments : list of str, optional
+        The command line without the program's name; ``sys.argv`` if left out.
+    """
+    parser = build_parser(network, defaults)
+    given = vars(parser.parse_args(arguments))
+    settings = dataclasses.replace(defaults, **given)
+    try:
+        if settings.weights:
+            evaluate(network, settings)
+        else:
+            train_and_test(network, settings)
+    except InputError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{parser.prog}: interrupted; finished iterations are kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage in front."""
+
+    def error(self, message: str) -> None:
+        """Print the message and leave with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def build_parser(network: type[nn.Module], defaults: Settings) -> argparse.ArgumentParser:
+    """Build the parser; its destinations are the fields of `Settings`."""
+    description = f"Train and test {defaults.model} on a hyperspectral scene."
+    parser = OneLineParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("-d", "--dataset", help=f"the scene: {', '.join(SCENES)}")
+    add("-e", "--epoch", type=count(1), help="epochs at most")
+    add("-i", "--iter", type=count(1), help="iterations; iteration n uses seed --seed + n")
+    add("-p", "--patch", type=count(2), help="patch half-width: patches are (2p+1)×(2p+1)")
+    add("-k", "--kernel", type=count(1), help="kernels per stage")
+    add("-vs", "--valid_split", type=share, help="share of labelled pixels NOT trained on")
+    add("-o", "--optimizer", choices=sorted(OPTIMIZERS), help="optimizer")
+    if defaults.attention is not None:
+        choices = ["paper", "official"]
+        add("--attention", choices=choices, help="selective kernels as in paper or released code")
+    add("--split", choices=["random"], help="how pixels are split")
+    add("--seed", type=count(0), help="seed of the first iteration")
+    add("--batch-size", type=count(1), help="patches per training step")
+    add("--lr", type=positive, help="learning rate")
+    add("--lr-decay", type=positive, help="factor on the learning rate per epoch")
+    add("--data-dir", help="where the scenes lie, else $HSI_DATA_DIR, else dataset/")
+    add("--out", help="results directory, else results/<model>_<scene>_<time>")
+    add("--overwrite", action="store_true", help="replace the results in --out")
+    add("--weights", metavar="FILE", help="train nothing; test and map with these weights")
+    add("--device", help="auto, cpu, cuda or cuda:N")
+    add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
+    parser.set_defaults(**{a.dest: getattr(defaults, a.dest) for a in parser._actions[1:]})
+    return parser
+
+
+def count(minimum: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers from `minimum` to 2³¹."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not minimum <= value < 2**31:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {minimum} up")
+        return value
+
+    return read
+
+
+def share(text: str) -> float:
+    """Read a number strictly between 0 and 1."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 1")
+    return value
+
+
+def positive(text: str) -> float:
+    """Read a finite number above 0."""
+    value = _number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None

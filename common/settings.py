@@ -1,13 +1,13 @@
 """The settings of a run: one field per flag of the command line."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Settings:
     """Every flag of a training script, with the value it had.
 
-    `interface` names are the flags' long names.  A model's own defaults stand in its script.
+    Names are the flags' long names.  A model's own defaults stand in its script.
     """
 
     model: str
@@ -37,6 +37,3 @@ class Settings:
         if self.attention is not None:
             arguments["attention"] = self.attention
         return arguments
-
-    def as_dict(self) -> dict:
-        return asdict(self)

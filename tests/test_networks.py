@@ -78,9 +78,7 @@ def test_training_logits_loss_and_gradients(case, dtype, tolerance):
         )
 
 
-@pytest.mark.parametrize(
-    ("case", "parameters"), [("a2s2k_official", 370_736), ("ssrn", 364_168)]
-)
+@pytest.mark.parametrize(("case", "parameters"), [("a2s2k_official", 370_736), ("ssrn", 364_168)])
 def test_parameter_count_at_indian_pines_size(case, parameters):
     model = build(case, bands=200, classes=16)
     assert sum(p.numel() for p in model.parameters()) == parameters

@@ -1,0 +1,35 @@
+"""Where the arithmetic happens, and that it happens the same way twice."""
+
+import os
+
+import torch
+
+from common.errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `--device` names: auto, cpu, cuda or cuda:N.
+
+    Raises
+    ------
+    InputError
+        The name is unknown or this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or name == "cpu:":
+        raise InputError(f"--device {name}: unknown device; use auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
+            f"use --device cpu"
+        )
+    return torch.device(name)
+
+
+def make_deterministic() -> None:
+    """Choose only kernels that give the same bits twice on one machine."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False

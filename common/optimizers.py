@@ -1,0 +1,58 @@
+"""The optimizers that `-o` names."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class DiffGrad(Optimizer):
+    """DiffGrad: Adam with a friction that slows parameters whose gradient hardly changes.
+
+    Dubey et al., "diffGrad: An Optimization Method for Convolutional Neural Networks", IEEE TNNLS
+    2020, doi 10.1109/TNNLS.2019.2955777, Eqs. 3 to 6.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group["lr"], *group["betas"], group["eps"])
+
+    def _update(self, parameter: Tensor, lr: float, beta1: float, beta2: float, eps: float):
+        gradient, state = parameter.grad, self.state[parameter]
+        if not state:
+            state["step"] = 0
+            for name in ("mean", "mean_square", "previous_gradient"):
+                state[name] = torch.zeros_like(parameter)
+        state["step"] += 1
+        mean, mean_square = state["mean"], state["mean_square"]
+        mean.lerp_(gradient, 1 - beta1)
+        mean_square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        friction = (state["previous_gradient"] - gradient).abs().sigmoid()
+        state["previous_gradient"].copy_(gradient)
+
+        unbiased_mean = mean / (1 - beta1 ** state["step"])
+        unbiased_square = mean_square / (1 - beta2 ** state["step"])
+        parameter.sub_(lr * friction * unbiased_mean / (unbiased_square.sqrt() + eps))
+
+
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "diffgrad": DiffGrad,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}

@@ -1,0 +1,43 @@
+"""Patches: the P×P×bands neighbourhood of a pixel, gathered from one padded cube."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Every pixel's patch, none of them stored: a padded cube and where to look in it.
+
+    Attributes
+    ----------
+    spectra : float tensor ((rows + 2p) * (cols + 2p), bands)
+        The cube with `p` zero pixels on each side, flattened over its pixels.
+    cols : int
+        Columns of the scene, without padding.
+    half_width : int
+        p; a patch is P×P pixels with P = 2p + 1.
+    """
+
+    spectra: Tensor
+    cols: int
+    half_width: int
+
+    @classmethod
+    def of_cube(cls, cube: np.ndarray, half_width: int, device: torch.device) -> "Patches":
+        """Pad a preprocessed float32 cube (rows, cols, bands) and put it on `device`."""
+        rows, cols, bands = cube.shape
+        p = half_width
+        padded = torch.zeros(rows + 2 * p, cols + 2 * p, bands, device=device)
+        padded[p : p + rows, p : p + cols] = torch.from_numpy(cube)
+        return cls(spectra=padded.view(-1, bands), cols=cols, half_width=p)
+
+    def gather(self, pixels: Tensor) -> Tensor:
+        """Return the patches ``(batch, 1, P, P, bands)`` centred on flat pixel indices."""
+        width = self.cols + 2 * self.half_width
+        window = torch.arange(2 * self.half_width + 1, device=pixels.device)
+        row, col = pixels // self.cols, pixels % self.cols
+        index = (row[:, None] + window)[:, :, None] * width + (col[:, None] + window)[:, None, :]
+        return self.spectra[index].unsqueeze(1)

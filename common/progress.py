@@ -1,0 +1,59 @@
+"""A progress bar per iteration on a terminal; now and then a plain line in a file."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from common.train import Epoch
+
+SECONDS_BETWEEN_LINES = 30
+
+
+@contextmanager
+def epoch_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]:
+    """Yield a function to call with each finished epoch; it shows how training goes on stderr.
+
+    Parameters
+    ----------
+    title : str
+        What is being trained, for example "iteration 1/3".
+    epochs : int
+        Epochs at most, for the time left.
+    """
+    if sys.stderr.isatty():
+        with tqdm(total=epochs, desc=title, unit="epoch", dynamic_ncols=True) as bar:
+
+            def show(epoch: Epoch) -> None:
+                bar.set_postfix_str(_figures(epoch), refresh=False)
+                bar.update()
+
+            yield show
+        return
+
+    start, last_line, latest = time.monotonic(), -float("inf"), None
+
+    def print_line(epoch: Epoch) -> None:
+        left = (time.monotonic() - start) / epoch.epoch * (epochs - epoch.epoch)
+        line = f"{title}: epoch {epoch.epoch}/{epochs}, {_figures(epoch)}"
+        print(f"{line}, at most {tqdm.format_interval(left)} left", file=sys.stderr, flush=True)
+
+    def show_seldom(epoch: Epoch) -> None:
+        nonlocal last_line, latest
+        latest = epoch
+        if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line, latest = time.monotonic(), None
+            print_line(epoch)
+
+    yield show_seldom
+    if latest is not None:
+        print_line(latest)
+
+
+def _figures(epoch: Epoch) -> str:
+    return (
+        f"loss {epoch.train_loss:.4f}, validation loss {epoch.validation_loss:.4f}, "
+        f"validation accuracy {100 * epoch.validation_accuracy:.2f} %"
+    )

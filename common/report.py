@@ -1,0 +1,179 @@
+"""The report of a run: `report.json` for programs, `report.txt` in words."""
+
+import json
+import math
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+
+from common.files import REPOSITORY
+from common.metrics import confusion_matrix, scores
+from common.scene import Scene
+from common.settings import Settings
+from common.split import Split
+
+SUMMARISED = ("oa", "aa", "kappa", "aa_users")
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one Monte-Carlo iteration gave.
+
+    Attributes
+    ----------
+    split : Split
+    predicted : int64 array
+        Predicted label, 1..C, of each pixel of ``split.test``.
+    epochs_run : int
+    train_seconds, test_seconds : float
+        Wall time of training (validation included) and of predicting the test pixels.
+    """
+
+    split: Split
+    predicted: np.ndarray
+    epochs_run: int
+    train_seconds: float
+    test_seconds: float
+
+
+def build_report(
+    settings: Settings, scene: Scene, iterations: list[Iteration], device: torch.device
+) -> dict:
+    """Gather everything that `report.json` holds; accuracies are shares 0..1."""
+    labels = scene.labels.ravel()
+    confusions = [
+        confusion_matrix(labels[it.split.test], it.predicted, scene.classes) for it in iterations
+    ]
+    results = [scores(confusion) for confusion in confusions]
+    report = {
+        "model": settings.model,
+        "dataset": scene.key,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": asdict(settings),
+        "environment": environment(device),
+        "source": scene.source,
+    }
+    for name in SUMMARISED:
+        values = [getattr(result, name) for result in results]
+        report[name] = values
+        report[f"{name}_mean"], report[f"{name}_std"] = (
+            float(np.mean(values)),
+            float(np.std(values)),
+        )
+    per_class = np.array([result.per_class for result in results])
+    return report | {
+        "class_names": list(scene.class_names),
+        "per_class": per_class.tolist(),
+        "per_class_mean": per_class.mean(axis=0).tolist(),
+        "per_class_std": per_class.std(axis=0).tolist(),
+        "confusion": [confusion.tolist() for confusion in confusions],
+        "epochs_run": [it.epochs_run for it in iterations],
+        "train_seconds": [it.train_seconds for it in iterations],
+        "test_seconds": [it.test_seconds for it in iterations],
+        "split": _split_entry(labels, scene.classes, [it.split for it in iterations]),
+    }
+
+
+def _split_entry(labels: np.ndarray, classes: int, splits: list[Split]) -> dict:
+    parts = ("train", "val", "test")
+    entry: dict = {part: len(getattr(splits[0], part)) for part in parts}
+    for part in parts:
+        entry[f"{part}_sha256"] = [split.sha256()[part] for split in splits]
+    for part in parts:
+        counts = np.bincount(labels[getattr(splits[0], part)], minlength=classes + 1)
+        entry[f"{part}_per_class"] = counts[1:].tolist()
+    return entry
+
+
+def environment(device: torch.device) -> dict:
+    """Versions, machine and commit a run was made with."""
+    on_gpu = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else _processor_name(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+        return names[0]
+    except (OSError, IndexError):  # not Linux, or a processor that does not say
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit the code is at, with "-dirty" where files differ; None outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def report_json(report: dict) -> str:
+    """Encode a report; a figure that does not exist (NaN) becomes null."""
+
+    def without_nan(value):
+        if isinstance(value, dict):
+            return {key: without_nan(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [without_nan(entry) for entry in value]
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    return json.dumps(without_nan(report), indent=1, allow_nan=False) + "\n"
+
+
+def report_text(report: dict) -> str:
+    """The report in words: per-class and overall accuracies in per cent, mean ± std."""
+    split, done = report["split"], len(report["oa"])
+    attention = report["settings"]["attention"]
+    model = f"{report['model']} ({attention} attention)" if attention else report["model"]
+    lines = [
+        f"{model} on {report['dataset']}: {done} iteration{'s' if done > 1 else ''}, "
+        f"{split['train']} training, {split['val']} validation and {split['test']} test pixels",
+        "",
+        f"{'class':<34}{'train':>7}{'test':>8}   accuracy %",
+    ]
+    for label, name in enumerate(report["class_names"], start=1):
+        mean, std = report["per_class_mean"][label - 1], report["per_class_std"][label - 1]
+        lines.append(
+            f"{label:>3} {name[:30]:<30}{split['train_per_class'][label - 1]:>7}"
+            f"{split['test_per_class'][label - 1]:>8}   {_percent(mean, std)}"
+        )
+    lines += ["", f"{'':<34}{'mean ± std':<18}each iteration"]
+    titles = {
+        "oa": "OA %",
+        "aa": "AA %",
+        "kappa": "kappa × 100",
+        "aa_users": "AA % (user's accuracy)",
+    }
+    for name, title in titles.items():
+        each = "  ".join(f"{100 * value:.2f}" for value in report[name])
+        summary = _percent(report[f"{name}_mean"], report[f"{name}_std"])
+        lines.append(f"{title:<34}{summary:<18}{each}")
+    for name, title in {"train_seconds": "training, s", "test_seconds": "testing, s"}.items():
+        each = "  ".join(f"{value:.1f}" for value in report[name])
+        summary = f"{np.mean(report[name]):.1f} ± {np.std(report[name]):.1f}"
+        lines.append(f"{title:<34}{summary:<18}{each}")
+    epochs = "  ".join(str(count) for count in report["epochs_run"])
+    lines.append(f"{'epochs':<34}{'':<18}{epochs}")
+    return "\n".join(lines) + "\n"
+
+
+def _percent(mean: float | None, std: float | None) -> str:
+    if mean is None or math.isnan(mean):
+        return "not tested"
+    return f"{100 * mean:6.2f} ± {100 * std:.2f}"
