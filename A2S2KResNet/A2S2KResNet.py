@@ -102,7 +102,7 @@ class KernelAttention(nn.Module):
         return branch_1x1x7 * weights[0] + branch_3x3x7 * weights[1]
 
     def branch_weights(self, u: Tensor) -> Tensor:
-        """Weight of each branch, for each kernel: ``(2, batch, kernels, 1, 1, 1)``, sum 1 over the 2."""
+        """Weight of each branch for each kernel, ``(2, batch, kernels, 1, 1, 1)``: sum 1 over 2."""
         s = u.mean(dim=(2, 3, 4), keepdim=True)
         z = F.relu(self.squeeze(s))
         excite_1x1x7 = self.excite_1x1x7 or self.excite_3x3x7

@@ -98,8 +98,7 @@ def _transfer(address: str, part: Path) -> None:
     response = _connect(address, part)
     resumed = response.status == 206
     received = part.stat().st_size if resumed else 0
-    length = response.headers.get("Content-Length")
-    total = None if length is None else received + int(length)
+    total = None if response.length is None else received + response.length
     size = {"total": total, "initial": received, "unit": "B", "unit_scale": True}
     bar = tqdm(desc=part.stem, disable=None, **size)  # None: only on a terminal
     with response, bar, part.open("ab" if resumed else "wb") as file:

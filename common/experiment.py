@@ -87,7 +87,7 @@ def train_and_test(network: type[nn.Module], settings: Settings) -> dict:
         seconds = time.perf_counter() - start
         write_history(directory, history)
         save_weights(directory / "weights.pt", trained_weights(run, model, seed, split))
-        iterations.append(test(run, model, split, directory, len(history), seconds))
+        iterations.append(test_and_map(run, model, split, directory, len(history), seconds))
         report = build_report(settings, scene, iterations, device)
         write_report(run.out, report)
     print(report_text(report), f"Results: {run.out}", sep="\n")
@@ -121,7 +121,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     directory.mkdir()
     model = network(**weights.network).to(device)
     model.load_state_dict(weights.state)
-    iteration = test(run, model, untrained_pixels(weights, scene), directory, 0, 0.0)
+    iteration = test_and_map(run, model, untrained_pixels(weights, scene), directory, 0, 0.0)
     report = build_report(settings, scene, [iteration], device)
     write_report(run.out, report)
     print(report_text(report), f"Results: {run.out}", sep="\n")
@@ -145,7 +145,7 @@ def start_run(
     return Run(settings, scene, preprocessing, patches, out)
 
 
-def test(
+def test_and_map(
     run: Run, model: nn.Module, split: Split, directory: Path, epochs: int, train_seconds: float
 ) -> Iteration:
     """Predict the test pixels, timed, then whatever else ``--map`` asks for, and write the map."""

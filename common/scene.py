@@ -84,6 +84,12 @@ def load_scene(key: str, data_dir: str | None = None) -> Scene:
         labels = read_mat(labels_path, description["ground_truth"]["variable"])
         source = f"{cube_path}, {labels_path}"
     labels = checked_labels(cube, labels, classes=len(description["classes"]), source=source)
+    rgb_bands = tuple(description["rgb_bands"])
+    if max(rgb_bands) >= cube.shape[2]:
+        raise InputError(
+            f"{source}: the cube has {cube.shape[2]} bands, but the false-colour picture needs "
+            f"band {max(rgb_bands)}; is this the file of {description['name']}?"
+        )
     return Scene(
         key=key,
         name=description["name"],
@@ -91,7 +97,7 @@ def load_scene(key: str, data_dir: str | None = None) -> Scene:
         labels=labels,
         class_names=tuple(description["classes"]),
         colours=tuple(description["colours"]),
-        rgb_bands=tuple(description["rgb_bands"]),
+        rgb_bands=rgb_bands,
         source=source,
     )
 

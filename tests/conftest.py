@@ -2,5 +2,29 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+import scipy.io
+
 GOLDEN = Path(__file__).parent / "golden"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def toy_labels() -> np.ndarray:
+    """The toy ground truth of golden/splits.json: 40×36 pixels, labels 0..5."""
+    i, j = np.indices((40, 36))
+    return ((i // 5) * 7 + (j // 4) * 3) % 6
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory) -> Path:
+    """A data directory with a small, easily learnt scene in the files of Pavia University."""
+    directory = tmp_path_factory.mktemp("toy")
+    labels = toy_labels()
+    generator = np.random.default_rng(0)
+    spectra = generator.normal(size=(6, 60))
+    cube = spectra[labels] + 0.3 * generator.normal(size=(*labels.shape, 60))
+    cube = (1000 + 100 * cube).astype(np.uint16)
+    scipy.io.savemat(directory / "PaviaU.mat", {"paviaU": cube})
+    scipy.io.savemat(directory / "PaviaU_gt.mat", {"paviaU_gt": labels.astype(np.uint8)})
+    return directory

@@ -1,0 +1,44 @@
+"""The pictures of the README, made from the published results: ``python figs/make_figures.py``."""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.image import imread
+from matplotlib.patches import Patch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from common.scene import load_scene
+
+
+def maps_figure(results: Path, out: Path) -> None:
+    """Draw false colour, ground truth and the first iteration's map beside their legend."""
+    report = json.loads((results / "report.json").read_text())
+    scene = load_scene(report["dataset"])
+    pictures = {
+        "false colour": "false_color.png",
+        "ground truth": "gt.png",
+        f"{report['model']}, OA {100 * report['oa'][0]:.2f} %": "run_0/map.png",
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(11, 5), layout="constrained")
+    for axis, (title, name) in zip(axes, pictures.items(), strict=True):
+        axis.imshow(imread(results / name), interpolation="nearest")
+        axis.set_title(title)
+        axis.set_axis_off()
+    handles = [
+        Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=name)
+        for name, colour in zip(scene.class_names, scene.colours, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(out, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    maps_figure(ROOT / "results" / "IN_A2S2KResNet_paper", ROOT / "figs" / "IN_maps.png")

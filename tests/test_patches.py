@@ -1,0 +1,27 @@
+"""Patches against slices of a padded array."""
+
+import numpy as np
+import pytest
+import torch
+
+from common.patches import Patches
+
+
+@pytest.mark.parametrize("half_width", [2, 3, 6])
+def test_every_patch_equals_its_window_with_zeros_outside(half_width):
+    cube = np.random.default_rng(0).normal(size=(5, 9, 4)).astype(np.float32)
+    patches = Patches.of_cube(cube, half_width, torch.device("cpu"))
+    size = 2 * half_width + 1
+    gathered = patches.gather(torch.arange(5 * 9))
+    assert gathered.shape == (45, 1, size, size, 4)
+    padded = np.pad(cube, [(half_width, half_width)] * 2 + [(0, 0)])
+    for pixel in range(45):
+        row, col = divmod(pixel, 9)
+        window = padded[row : row + size, col : col + size]
+        np.testing.assert_array_equal(gathered[pixel, 0], window)
+
+
+def test_memory_grows_with_the_scene_not_with_its_patches():
+    cube = np.zeros((20, 30, 8), np.float32)
+    patches = Patches.of_cube(cube, 3, torch.device("cpu"))
+    assert patches.spectra.numel() == 26 * 36 * 8

@@ -1,0 +1,123 @@
+"""Reading scenes: both .mat versions, Indian Pines without files, and all that can be wrong."""
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import yaml
+from matplotlib.colors import to_rgb
+
+from common.errors import InputError
+from common.matfile import read_mat
+from common.scene import DESCRIPTIONS, SCENES, load_scene
+from tests.conftest import SHARED_DATA
+
+CUBE = np.arange(4 * 3 * 60, dtype=np.uint16).reshape(4, 3, 60)
+LABELS = np.array([[0, 1, 1], [2, 2, 0], [9, 9, 0], [0, 0, 0]], np.uint8)
+
+
+def write_scene(directory, cube=CUBE, labels=LABELS, cube_name="paviaU", labels_name="paviaU_gt"):
+    scipy.io.savemat(directory / "PaviaU.mat", {cube_name: cube})
+    scipy.io.savemat(directory / "PaviaU_gt.mat", {labels_name: labels})
+    return str(directory)
+
+
+def test_reads_version_5(tmp_path):
+    scene = load_scene("UP", write_scene(tmp_path))
+    np.testing.assert_array_equal(scene.cube, CUBE)
+    np.testing.assert_array_equal(scene.labels, LABELS)
+    assert scene.classes == 9
+    assert scene.class_names[0] == "Asphalt"
+
+
+def test_reads_version_73_with_matlab_axes(tmp_path):
+    with h5py.File(tmp_path / "v73.mat", "w", userblock_size=512) as file:
+        file["paviaU"] = CUBE.transpose()  # as MATLAB lays it out
+    np.testing.assert_array_equal(read_mat(tmp_path / "v73.mat", "paviaU"), CUBE)
+
+
+def test_data_directory_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("HSI_DATA_DIR", write_scene(tmp_path))
+    assert load_scene("UP").cube.shape == CUBE.shape
+
+
+def test_indian_pines_needs_no_file(tmp_path):
+    scene = load_scene("IN", str(tmp_path))
+    assert scene.cube.shape == (145, 145, 200)
+    assert "tensorly" in scene.source
+    counts = np.bincount(scene.labels.ravel())
+    assert counts.tolist() == [
+        10776, 46, 1428, 830, 237, 483, 730, 28, 478, 20, 972, 2455, 593, 205, 1265, 386, 93,
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the original files are not here")
+def test_indian_pines_from_tensorly_has_the_original_ground_truth(tmp_path):
+    original = read_mat(SHARED_DATA / "Indian_pines_gt.mat", "indian_pines_gt")
+    np.testing.assert_array_equal(load_scene("IN", str(tmp_path)).labels, original)
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the original files are not here")
+def test_real_pavia_crop_skips_a_class(tmp_path):
+    for name, variable in [("PaviaU.mat", "paviaU"), ("PaviaU_gt.mat", "paviaU_gt")]:
+        array = read_mat(SHARED_DATA / "UPcrop.mat", variable)
+        scipy.io.savemat(tmp_path / name, {variable: array})
+    scene = load_scene("UP", str(tmp_path))
+    assert scene.cube.shape == (140, 80, 103)
+    assert scene.classes == 9
+    assert not (scene.labels == 3).any()
+
+
+@pytest.mark.parametrize("key", SCENES)
+def test_every_description_is_complete(key):
+    description = yaml.safe_load(DESCRIPTIONS[key].read_text())
+    assert len(description["classes"]) == len(set(description["classes"]))
+    assert len(description["classes"]) == {"IN": 16, "UP": 9, "KSC": 13, "SV": 16}[key]
+    colours = [to_rgb(colour) for colour in description["colours"]]
+    assert len(set(colours)) == len(description["classes"])
+    assert (0, 0, 0) not in colours  # black is "unlabelled"
+    named = {description["cube"]["path"], description["ground_truth"]["path"]}
+    assert {file["name"] for file in description["files"]} == named
+
+
+def test_missing_file_names_it_and_the_command(tmp_path):
+    with pytest.raises(InputError, match=r"PaviaU\.mat: no such file.*bash setup_script\.sh"):
+        load_scene("UP", str(tmp_path))
+
+
+def test_unknown_scene_lists_the_known_ones():
+    with pytest.raises(InputError, match="-d XY: unknown scene; choose one of IN, UP, KSC, SV"):
+        load_scene("XY")
+
+
+WRONG = {
+    "no variable 'paviaU' in this file, which holds: cube": {"cube_name": "cube"},
+    "no variable 'paviaU_gt' in this file, which holds: gt": {"labels_name": "gt"},
+    "4×3 pixels, the ground truth is 3×4": {"labels": LABELS.T},
+    "2 axes, not 3": {"cube": CUBE[:, :, 0]},
+    "6 bands; the networks need at least 7": {"cube": CUBE[:, :, :6]},
+    "ground truth holds 10; labels are 0 .unlabelled. and 1..9": {"labels": LABELS + (LABELS > 2)},
+    "ground truth holds 0.5, 1.5": {"labels": np.where(LABELS < 2, LABELS + 0.5, LABELS)},
+    "ground truth holds -1": {"labels": LABELS.astype(int) - 1},
+    "fewer than two classes": {"labels": np.minimum(LABELS, 1)},
+    "8 bands, but the false-colour picture needs band 54": {"cube": CUBE[:, :, :8]},
+    "NaN or infinite": {"cube": np.where(CUBE == 5, np.nan, CUBE)},
+    "'paviaU' is not an array of numbers": {"cube": "text"},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_parts_that_do_not_fit_are_refused_in_one_line(tmp_path, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_scene("UP", write_scene(tmp_path, **WRONG[message]))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a mat file", b"\x89HDF\r\n\x1a\n broken"])
+def test_damaged_file_is_refused_in_one_line(tmp_path, content):
+    write_scene(tmp_path)
+    (tmp_path / "PaviaU.mat").write_bytes(content)
+    with pytest.raises(InputError, match=r"PaviaU\.mat: not a readable \.mat file") as caught:
+        load_scene("UP", str(tmp_path))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,235 @@
+"""The training scripts as a user runs them: files, report keys, exit statuses, messages."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+import A2S2KResNet.A2S2KResNet
+import SSRN.SSRN
+from common.cli import main
+from common.split import random_split
+from tests.conftest import toy_labels
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = {"A2S2KResNet": A2S2KResNet.A2S2KResNet, "SSRN": SSRN.SSRN}
+SCRIPTS = {name: (getattr(module, name), module.DEFAULTS) for name, module in MODULES.items()}
+SHORT = ["-d", "UP", "-e", "2", "-i", "2", "-p", "2", "-k", "4"]
+
+
+def run(model: str, toy_data: Path, out: Path, *flags: str) -> int:
+    arguments = [*SHORT, "--data-dir", str(toy_data), "--out", str(out), *flags]
+    return main(*SCRIPTS[model], arguments)
+
+
+def read_report(out: Path) -> dict:
+    return json.loads((out / "report.json").read_text())
+
+
+@pytest.fixture(scope="module", params=SCRIPTS)
+def results(request, toy_data, tmp_path_factory):
+    """The results directory of a short run of each model."""
+    out = tmp_path_factory.mktemp(request.param) / "out"
+    assert run(request.param, toy_data, out) == 0
+    return request.param, out
+
+
+def test_files(results):
+    _, out = results
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    per_run = ["weights.pt", "history.csv", "map.png", "map.npy"]
+    assert files == {"report.json", "report.txt", "gt.png", "false_color.png"} | {
+        f"run_{n}/{name}" for n in (0, 1) for name in per_run
+    }
+
+
+def test_report_keys(results):
+    model, out = results
+    report = read_report(out)
+    assert (report["model"], report["dataset"]) == (model, "UP")
+    assert report["settings"]["epoch"] == 2
+    assert report["settings"]["valid_split"] == 0.9
+    assert report["environment"]["torch"] == torch.__version__
+    for name in ("oa", "aa", "kappa", "aa_users"):
+        assert len(report[name]) == 2
+        assert report[f"{name}_mean"] == pytest.approx(np.mean(report[name]))
+        assert report[f"{name}_std"] == pytest.approx(np.std(report[name]))
+    assert np.shape(report["per_class"]) == (2, 9)
+    assert len(report["class_names"]) == 9
+    assert report["per_class"][0][5:] == [None] * 4  # classes that the toy scene lacks
+    assert report["epochs_run"] == [2, 2]
+    assert all(seconds > 0 for seconds in report["train_seconds"] + report["test_seconds"])
+
+
+def test_report_figures_follow_from_the_confusion_matrix_and_the_map(results):
+    _, out = results
+    report, labels = read_report(out), toy_labels().ravel()
+    for n in (0, 1):
+        split = random_split(toy_labels(), 0.9, 1331 + n)
+        predicted = np.load(out / f"run_{n}" / "map.npy").ravel()
+        confusion = np.zeros((9, 9), int)
+        np.add.at(confusion, (labels[split.test] - 1, predicted[split.test].astype(int) - 1), 1)
+        assert report["confusion"][n] == confusion.tolist()
+        assert report["oa"][n] == pytest.approx(np.trace(confusion) / confusion.sum())
+        for part in ("train", "val", "test"):
+            assert report["split"][part] == len(getattr(split, part))
+            assert report["split"][f"{part}_sha256"][n] == split.sha256()[part]
+
+
+def test_pictures_have_the_scene_size_and_colours(results):
+    _, out = results
+    labels = toy_labels()
+    for name in ("gt.png", "false_color.png", "run_0/map.png"):
+        assert imread(out / name).shape[:2] == labels.shape
+    ground_truth = (255 * imread(out / "gt.png")[:, :, :3]).round()
+    assert (ground_truth[labels == 0] == 0).all()
+    assert (ground_truth[labels == 1] == 0xC0).all()  # Asphalt is #c0c0c0
+    label_map = np.load(out / "run_0" / "map.npy")
+    np.testing.assert_array_equal(label_map == 0, labels == 0)
+
+
+def test_history(results):
+    _, out = results
+    with open(out / "run_1" / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[0]["learning_rate"]) == 1e-3
+    assert 0 <= float(rows[1]["validation_accuracy"]) <= 1
+
+
+def test_weights_open_without_pickle_and_evaluate_to_the_same_figures(results, toy_data, tmp_path):
+    model, out = results
+    content = torch.load(out / "run_1" / "weights.pt", weights_only=True)
+    assert content["class_names"][1] == "Meadows"
+    assert content["preprocessing"]["matrix"].shape == (60, 60)
+
+    weights = str(out / "run_1" / "weights.pt")
+    again = tmp_path / "again"
+    assert run(model, toy_data, again, "--weights", weights, "--map", "all") == 0
+    assert read_report(again)["confusion"] == [read_report(out)["confusion"][1]]
+    label_map = np.load(again / "run_0" / "map.npy")
+    assert (label_map > 0).all()
+    labelled = toy_labels() > 0
+    earlier = np.load(out / "run_1" / "map.npy")
+    np.testing.assert_array_equal(label_map[labelled], earlier[labelled])
+
+
+def test_same_command_twice_gives_the_same_report(results, toy_data):
+    model, out = results
+    first, weights = read_report(out), (out / "run_0" / "weights.pt").read_bytes()
+    assert run(model, toy_data, out, "--overwrite") == 0
+    second = read_report(out)
+    for report in (first, second):
+        for key in ("date", "train_seconds", "test_seconds"):
+            del report[key]
+        del report["settings"]["overwrite"]
+    assert first == second
+    first_state = torch.load(out / "run_0" / "weights.pt", weights_only=True)["state"]
+    assert weights  # the earlier file, read before it was replaced
+    assert all(torch.isfinite(value).all() for value in first_state.values())
+
+
+def test_existing_results_are_not_overwritten(results, toy_data, capsys):
+    model, out = results
+    before = (out / "report.json").read_bytes()
+    assert run(model, toy_data, out) == 2
+    assert "already exists" in capsys.readouterr().err
+    assert (out / "report.json").read_bytes() == before
+
+
+def test_overwrite_keeps_what_a_run_did_not_write(toy_data, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "run_7").mkdir()
+    (tmp_path / "run_7" / "map.npy").write_text("old")
+    assert run("SSRN", toy_data, tmp_path, "--overwrite", "-i", "1", "-e", "1") == 0
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "run_7").exists()
+
+
+@pytest.mark.parametrize("folder", [".", "A2S2KResNet", "/"])
+def test_runs_from_any_folder(toy_data, tmp_path, folder):
+    script = ROOT / "A2S2KResNet" / "A2S2KResNet.py"
+    if folder == "A2S2KResNet":
+        script = script.name
+    command = [sys.executable, str(script), *SHORT, "-i", "1", "-o", "diffgrad", "--attention"]
+    command += ["official", "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        command,
+        cwd=ROOT / folder,
+        env=os.environ | {"HSI_DATA_DIR": str(toy_data)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "OA %" in done.stdout
+    assert "\r" not in done.stderr  # a file gets plain lines
+    assert "epoch 2/2" in done.stderr
+
+
+WRONG_FLAGS = {
+    "'1.5' is not between 0 and 1": ["-vs", "1.5"],
+    "'0' is not a whole number from 1 up": ["-e", "0"],
+    "'-1' is not a whole number from 1 up": ["-i", "-1"],
+    "'0' is not a whole number from 2 up": ["-p", "0"],
+    "'x' is not a number": ["--lr", "x"],
+    "'nan' is not a positive number": ["--lr", "nan"],
+    "invalid choice: 'adm'": ["-o", "adm"],
+    "unrecognized arguments: --attention": ["--attention", "paper"],
+    "-d XY: unknown scene": ["-d", "XY"],
+    "PaviaU.mat: no such file": ["--data-dir", "nowhere"],
+    "--device tpu: unknown device": ["--device", "tpu"],
+    "--device cuda:99: PyTorch sees": ["--device", "cuda:99"],
+    "--weights none.pt: no such file": ["--weights", "none.pt"],
+    "use a larger -vs": ["-vs", "0.2"],
+    "cannot be written": ["--out", "/proc/nothing/here"],
+}
+
+
+@pytest.mark.parametrize("message", WRONG_FLAGS)
+def test_wrong_input_is_one_line_and_status_2(message, toy_data, tmp_path, capsys):
+    try:
+        status = run("SSRN", toy_data, tmp_path / "out", *WRONG_FLAGS[message])
+    except SystemExit as left:  # argparse leaves by itself
+        status = left.code
+    assert status == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_network_or_scene_are_refused(results, toy_data, tmp_path, capsys):
+    model, out = results
+    other = "SSRN" if model == "A2S2KResNet" else "A2S2KResNet"
+    weights = ["--weights", str(out / "run_0" / "weights.pt")]
+    assert run(other, toy_data, tmp_path / "a", *weights) == 2
+    assert f"weights of {model}, but this is {other}" in capsys.readouterr().err
+    assert run(model, toy_data, tmp_path / "b", *weights, "-d", "IN") == 2
+    assert "trained on 60 bands and 9 classes, but IN has 200" in capsys.readouterr().err
+    (tmp_path / "bad.pt").write_bytes(b"no weights")
+    assert run(model, toy_data, tmp_path / "c", "--weights", str(tmp_path / "bad.pt")) == 2
+    assert "not a weights file of this project" in capsys.readouterr().err
+
+
+def test_interrupting_keeps_finished_iterations(toy_data, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def interrupted_second_time(*arguments, **named):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real_train(*arguments, **named)
+
+    import common.experiment
+
+    real_train = common.experiment.train
+    monkeypatch.setattr(common.experiment, "train", interrupted_second_time)
+    assert run("SSRN", toy_data, tmp_path / "out") == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert len(read_report(tmp_path / "out")["oa"]) == 1

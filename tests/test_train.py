@@ -1,0 +1,104 @@
+"""Training: early stopping, best weights, learning rate, and the same bits twice."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import common.train
+from common.patches import Patches
+from common.predict import logits, predict
+from common.preprocess import fit_pca_scaling
+from common.split import random_split
+from common.train import loss_and_accuracy, train
+from SSRN.SSRN import DEFAULTS, SSRN
+from tests.conftest import toy_labels
+
+SETTINGS = dataclasses.replace(DEFAULTS, epoch=3, patch=2)
+
+
+@pytest.fixture(scope="module")
+def task():
+    """Patches, flat labels and split of a scene that is easy to learn."""
+    labels = toy_labels()
+    generator = np.random.default_rng(0)
+    cube = generator.normal(size=(6, 10))[labels] + 0.1 * generator.normal(size=(40, 36, 10))
+    cube = fit_pca_scaling(cube).apply(cube)
+    patches = Patches.of_cube(cube, SETTINGS.patch, torch.device("cpu"))
+    return patches, labels.ravel(), random_split(labels, 0.9, 1331)
+
+
+def new_model(seed: int = 0) -> SSRN:
+    torch.manual_seed(seed)
+    return SSRN(bands=10, classes=5, kernels=8)
+
+
+def test_learns(task):
+    patches, labels, split = task
+    model = new_model()
+    history = train(model, *task, dataclasses.replace(SETTINGS, epoch=20), seed=1)
+    assert [epoch.epoch for epoch in history] == list(range(1, 21))
+    assert history[-1].train_loss < history[0].train_loss
+    assert (predict(model, patches, split.test) == labels[split.test]).mean() > 0.9
+
+
+def test_same_seed_same_bits_other_seed_others(task):
+    def weights(seed):
+        model = new_model()
+        train(model, *task, SETTINGS, seed=seed)
+        return torch.cat([p.detach().ravel() for p in model.parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def scripted_losses(monkeypatch, losses):
+    """Let validation report these losses, and record the weights it saw."""
+    seen = []
+
+    def validate(model, patches, targets, pixels):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return losses[len(seen) - 1], 0.5
+
+    monkeypatch.setattr(common.train, "loss_and_accuracy", validate)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("losses", "epochs_run", "best"),
+    [
+        ([3.0, 1.0, 2.0, 2.0, 2.0, 0.5], 5, 2),  # patience over: stops before the 0.5
+        ([3.0, 1.0, 2.0, 2.0, 0.5, 2.0], 6, 5),  # the last epoch allowed, not the best
+        ([1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 4, 1),  # a tie is no improvement
+    ],
+)
+def test_stops_early_and_keeps_the_best_epoch(task, monkeypatch, losses, epochs_run, best):
+    monkeypatch.setattr(common.train, "PATIENCE", 3)
+    seen = scripted_losses(monkeypatch, losses)
+    model = new_model()
+    history = train(model, *task, dataclasses.replace(SETTINGS, epoch=6), seed=1)
+    assert len(history) == epochs_run
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, seen[best - 1][name]), name
+
+
+def test_learning_rate_decays_from_the_second_epoch_on(task):
+    history = train(new_model(), *task, dataclasses.replace(SETTINGS, lr_decay=0.5), seed=1)
+    assert [epoch.learning_rate for epoch in history] == [1e-3, 5e-4, 2.5e-4]
+
+
+def test_validation_loss_is_the_mean_over_the_whole_set(task):
+    patches, labels, split = task
+    model = new_model()
+    targets = torch.from_numpy(labels) - 1
+    pixels = torch.from_numpy(split.val)  # 111: more than one batch, the last one partial
+    loss, accuracy = loss_and_accuracy(model, patches, targets, pixels)
+    expected = [
+        F.cross_entropy(logits(model, patches, pixel[None]), targets[pixel[None]])
+        for pixel in pixels
+    ]
+    assert loss == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
+    hits = predict(model, patches, split.val) == labels[split.val]
+    assert accuracy == pytest.approx(hits.mean())
