@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from common.files import REPOSITORY, write_file
+from common.scene import SCENES
 
 BEGIN = "<!-- results: written by python -m common.results_table -->"
 END = "<!-- results: end -->"
@@ -29,8 +30,8 @@ COLUMNS = (
 
 
 def table(results: Path) -> str:
-    """Markdown table of every ``<results>/IN_*/report.json``, and so for the other scenes."""
-    rows = [_row(path) for path in sorted(results.glob("[A-Z]*_*/report.json"))]
+    """Markdown table of every published ``<results>/<scene>_*/report.json``."""
+    rows = [_row(path) for key in SCENES for path in sorted(results.glob(f"{key}_*/report.json"))]
     rule = ["---"] * 3 + ["---:"] * (len(COLUMNS) - 4) + ["---"]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [COLUMNS, rule, *rows])
 
