@@ -12,6 +12,7 @@ from torch import nn
 
 from common.device import choose_device, make_deterministic
 from common.errors import InputError
+from common.memory import keep_freed_memory
 from common.patches import Patches
 from common.predict import predict
 from common.preprocess import Preprocessing, fit_pca_scaling
@@ -68,6 +69,7 @@ def train_and_test(network: type[nn.Module], settings: Settings) -> dict:
     InputError
         A flag, a file or the output directory cannot be used.
     """
+    keep_freed_memory()
     device = choose_device(settings.device)
     scene = load_scene(settings.dataset, settings.data_dir)
     seeds = range(settings.seed, settings.seed + settings.iter)
@@ -107,6 +109,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     settings = dataclasses.replace(
         settings, iter=1, seed=weights.seed, **{name: weights.settings[name] for name in kept}
     )
+    keep_freed_memory()
     device = choose_device(settings.device)
     scene = load_scene(settings.dataset, settings.data_dir)
     trained_on = weights.network["bands"], weights.network["classes"]

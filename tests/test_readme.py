@@ -1,0 +1,40 @@
+"""The README says what the project does: its table, its flags, its files."""
+
+import re
+
+import pytest
+
+from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
+from common import results_table
+from common.cli import build_parser
+from common.files import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def test_results_table_is_made_from_the_reports():
+    assert results_table.main(["--check"]) == 0
+
+
+def test_an_old_table_is_noticed(tmp_path, monkeypatch, capsys):
+    old = README.replace(results_table.END, "| made up |\n" + results_table.END)
+    (tmp_path / "README.md").write_text(old)
+    (tmp_path / "results").symlink_to(REPOSITORY / "results")
+    monkeypatch.setattr(results_table, "REPOSITORY", tmp_path)
+    assert results_table.main(["--check"]) == 1
+    assert "its table is old" in capsys.readouterr().err
+    assert results_table.main([]) == 0
+    assert (tmp_path / "README.md").read_text() == README
+
+
+def test_flag_table_lists_every_flag_and_no_other():
+    parser = build_parser(A2S2KResNet, DEFAULTS)
+    actual = {flag for action in parser._actions for flag in action.option_strings}
+    rows = re.findall(r"^\| `-.*?\|", README, flags=re.MULTILINE)
+    listed = {flag for row in rows for flag in re.findall(r"`(--?[a-zA-Z_-]+)", row)}
+    assert listed == actual - {"-h", "--help"}
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!http)[^)#]+)\)", README))))
+def test_linked_files_exist(path):
+    assert (REPOSITORY / path).is_file()
