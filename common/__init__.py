@@ -2,7 +2,7 @@
 
 Data flows one way, and a module imports only from those before it:
 
-    errors, files, memory, device, settings, layers
+    errors, files, memory, device, settings, layers, channels_last
     matfile → scene → preprocess → split → patches → predict → optimizers → train
     → metrics → pictures → report → weights → experiment → cli
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from common.channels_last import use_channels_last
 from common.device import choose_device, make_deterministic
 from common.errors import InputError
 from common.memory import keep_freed_memory
@@ -82,7 +83,7 @@ def train_and_test(network: type[nn.Module], settings: Settings) -> dict:
         directory.mkdir()
         start = time.perf_counter()
         torch.manual_seed(seed)
-        model = network(**run.network_arguments).to(device)
+        model = build(network, run)
         with epoch_progress(f"iteration {number + 1}/{settings.iter}", settings.epoch) as show:
             labels = scene.labels.ravel()
             history = train(model, run.patches, labels, split, settings, seed, on_epoch=show)
@@ -122,7 +123,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
 
     directory = run.out / "run_0"
     directory.mkdir()
-    model = network(**weights.network).to(device)
+    model = build(network, run)
     model.load_state_dict(weights.state)
     iteration = test_and_map(run, model, untrained_pixels(weights, scene), directory, 0, 0.0)
     report = build_report(settings, scene, [iteration], device)
@@ -146,6 +147,12 @@ def start_run(
     out = prepare_output(settings)
     write_scene_pictures(out, scene)
     return Run(settings, scene, preprocessing, patches, out)
+
+
+def build(network: type[nn.Module], run: Run) -> nn.Module:
+    """Make the network with initial weights, on the run's device and in its fastest layout."""
+    model = network(**run.network_arguments)
+    return model.to(run.device) if run.device.type == "cuda" else use_channels_last(model)
 
 
 def test_and_map(
