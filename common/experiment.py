@@ -18,7 +18,7 @@ from common.patches import Patches
 from common.predict import predict
 from common.preprocess import Preprocessing, fit_pca_scaling
 from common.progress import epoch_progress
-from common.report import Iteration, build_report, report_text
+from common.report import Iteration, build_report, describe_environment, report_text
 from common.results import (
     prepare_output,
     write_history,
@@ -42,6 +42,7 @@ class Run:
     preprocessing: Preprocessing
     patches: Patches
     out: Path
+    environment: dict
 
     @property
     def device(self) -> torch.device:
@@ -91,7 +92,7 @@ def train_and_test(network: type[nn.Module], settings: Settings) -> dict:
         write_history(directory, history)
         save_weights(directory / "weights.pt", trained_weights(run, model, seed, split))
         iterations.append(test_and_map(run, model, split, directory, len(history), seconds))
-        report = build_report(settings, scene, iterations, device)
+        report = build_report(settings, scene, iterations, run.environment)
         write_report(run.out, report)
     print(report_text(report), f"Results: {run.out}", sep="\n")
     return report
@@ -126,7 +127,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     model = build(network, run)
     model.load_state_dict(weights.state)
     iteration = test_and_map(run, model, untrained_pixels(weights, scene), directory, 0, 0.0)
-    report = build_report(settings, scene, [iteration], device)
+    report = build_report(settings, scene, [iteration], run.environment)
     write_report(run.out, report)
     print(report_text(report), f"Results: {run.out}", sep="\n")
     return report
@@ -146,7 +147,7 @@ def start_run(
     patches = Patches.of_cube(preprocessing.apply(scene.cube), settings.patch, device)
     out = prepare_output(settings)
     write_scene_pictures(out, scene)
-    return Run(settings, scene, preprocessing, patches, out)
+    return Run(settings, scene, preprocessing, patches, out, describe_environment(device))
 
 
 def build(network: type[nn.Module], run: Run) -> nn.Module:

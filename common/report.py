@@ -41,9 +41,12 @@ class Iteration:
 
 
 def build_report(
-    settings: Settings, scene: Scene, iterations: list[Iteration], device: torch.device
+    settings: Settings, scene: Scene, iterations: list[Iteration], environment: dict
 ) -> dict:
-    """Gather everything that `report.json` holds; accuracies are shares 0..1."""
+    """Gather everything that `report.json` holds; accuracies are shares 0..1.
+
+    `environment` is what `describe_environment` gave when the run started.
+    """
     labels = scene.labels.ravel()
     confusions = [
         confusion_matrix(labels[it.split.test], it.predicted, scene.classes) for it in iterations
@@ -54,7 +57,7 @@ def build_report(
         "dataset": scene.key,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": asdict(settings),
-        "environment": environment(device),
+        "environment": environment,
         "source": scene.source,
     }
     for name in SUMMARISED:
@@ -89,7 +92,7 @@ def _split_entry(labels: np.ndarray, classes: int, splits: list[Split]) -> dict:
     return entry
 
 
-def environment(device: torch.device) -> dict:
+def describe_environment(device: torch.device) -> dict:
     """Versions, machine and commit a run was made with."""
     on_gpu = device.type == "cuda"
     return {
