@@ -81,7 +81,9 @@ def build_parser(network: type[nn.Module], defaults: Settings) -> argparse.Argum
     add("--weights", metavar="FILE", help="train nothing; test and map with these weights")
     add("--device", help="auto, cpu, cuda or cuda:N")
     add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
-    parser.set_defaults(**{a.dest: getattr(defaults, a.dest) for a in parser._actions[1:]})
+    for action in parser._actions[1:]:  # all but --help
+        default = getattr(defaults, action.dest)
+        action.default = default or argparse.SUPPRESS  # no "(default: None)" in the help
     return parser
 
 

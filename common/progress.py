@@ -54,6 +54,6 @@ def epoch_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]
 
 def _figures(epoch: Epoch) -> str:
     return (
-        f"loss {epoch.train_loss:.4f}, validation loss {epoch.validation_loss:.4f}, "
-        f"validation accuracy {100 * epoch.validation_accuracy:.2f} %"
+        f"loss {epoch.train_loss:.4f}, val loss {epoch.validation_loss:.4f}, "
+        f"val accuracy {100 * epoch.validation_accuracy:.2f} %"
     )
