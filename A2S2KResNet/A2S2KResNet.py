@@ -35,7 +35,7 @@ DEFAULTS = Settings(
 
 
 class A2S2KResNet(nn.Module):
-    """The whole network, in the order of the paper's Fig. 1.
+    """The whole network, in the paper's order.
 
     Parameters
     ----------
@@ -70,19 +70,20 @@ class A2S2KResNet(nn.Module):
         self.classifier = nn.Linear(kernels, classes)
 
     def forward(self, patches: Tensor) -> Tensor:
-        x = self.attention(self.kernel_1x1x7(patches), self.kernel_3x3x7(patches))
+        branch_1x1x7, branch_3x3x7 = self.kernel_1x1x7(patches), self.kernel_3x3x7(patches)
+        x = self.attention(branch_1x1x7, branch_3x3x7)  # K × P × P × spectral_length(B)
         x = self.spectral_block_1(x)
         x = self.spectral_block_2(x)
-        x = kernels_as_bands(self.spectral_collapse(x))
-        x = self.spatial_stem(x)
+        x = self.spectral_collapse(x)  # 128 × P × P × 1
+        x = self.spatial_stem(kernels_as_bands(x))  # K × P-2 × P-2 × 1
         x = self.spatial_block_1(x)
         x = self.spatial_block_2(x)
-        x = x.mean(dim=(2, 3, 4))
+        x = x.mean(dim=(2, 3, 4))  # K
         return self.classifier(x)
 
 
 class KernelAttention(nn.Module):
-    """Selective kernels (paper Sec. III-B): weigh the two branches, kernel by kernel, and add.
+    """Selective kernels: weigh the two branches, kernel by kernel, and add them.
 
     ``attention="paper"`` has one excitation layer per branch.  ``"official"`` repeats the
     released code, which applies one and the same layer to both, so that the softmax over the
@@ -105,12 +106,13 @@ class KernelAttention(nn.Module):
         """Weight of each branch for each kernel, ``(2, batch, kernels, 1, 1, 1)``: sum 1 over 2."""
         s = u.mean(dim=(2, 3, 4), keepdim=True)
         z = F.relu(self.squeeze(s))
-        excite_1x1x7 = self.excite_1x1x7 or self.excite_3x3x7
+        shared = self.excite_1x1x7 is None  # "official"
+        excite_1x1x7 = self.excite_3x3x7 if shared else self.excite_1x1x7
         return torch.stack([excite_1x1x7(z), self.excite_3x3x7(z)]).softmax(dim=0)
 
 
 class ResidualBlock(nn.Module):
-    """Improved residual block with EFR (paper Sec. III-C): one of three forms of the iResNet.
+    """Improved residual block with EFR, in one of the three forms of the iResNet.
 
     A "start" block normalises after its second convolution; a "middle" block only before its
     convolutions; an "end" block also after the addition.  The ReLU between the first
@@ -119,6 +121,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, kernels: int, kernel_size: tuple[int, int, int], form: str) -> None:
         super().__init__()
+        if form not in ("start", "middle", "end"):
+            raise ValueError(f"form is {form!r}; it must be 'start', 'middle' or 'end'")
         self.form = form
         if form != "start":
             self.bn0 = nn.BatchNorm3d(kernels)
@@ -141,7 +145,7 @@ class ResidualBlock(nn.Module):
 
 
 class EFR(nn.Module):
-    """Efficient feature recalibration (paper Sec. III-C): a gate per kernel.
+    """Efficient feature recalibration: a gate per kernel.
 
     The gate sees its kernel's global average and those of the two neighbouring kernels.
     """

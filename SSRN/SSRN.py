@@ -34,7 +34,7 @@ DEFAULTS = Settings(
 
 
 class SSRN(nn.Module):
-    """The whole network, in the order of the paper's Fig. 4.
+    """The whole network, in the paper's order.
 
     Parameters
     ----------
@@ -63,19 +63,19 @@ class SSRN(nn.Module):
         self.classifier = nn.Linear(kernels, classes)
 
     def forward(self, patches: Tensor) -> Tensor:
-        x = self.spectral_stem(patches)
+        x = self.spectral_stem(patches)  # K × P × P × spectral_length(B)
         x = self.spectral_block_1(x)
         x = self.spectral_block_2(x)
-        x = kernels_as_bands(self.spectral_collapse(x))
-        x = self.spatial_stem(x)
+        x = self.spectral_collapse(x)  # 128 × P × P × 1
+        x = self.spatial_stem(kernels_as_bands(x))  # K × P-2 × P-2 × 1
         x = self.spatial_block_1(x)
         x = self.spatial_block_2(x)
-        x = x.mean(dim=(2, 3, 4))
+        x = x.mean(dim=(2, 3, 4))  # K
         return self.classifier(self.dropout(x))
 
 
 class ResidualBlock(nn.Module):
-    """Residual block (paper Sec. III-B), spectral or spatial by the size of its convolutions.
+    """Residual block, spectral or spatial by the size of its convolutions.
 
     The ReLU between the first convolution and its batch norm stands in the published code.
     """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from common.errors import InputError
+from common.errors import InputError, OneLineParser
 from common.experiment import evaluate, train_and_test
 from common.optimizers import OPTIMIZERS
 from common.scene import SCENES
@@ -29,13 +29,12 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
         The command line without the program's name; ``sys.argv`` if left out.
     """
     parser = build_parser(network, defaults)
-    given = vars(parser.parse_args(arguments))
-    settings = dataclasses.replace(defaults, **given)
     try:
-        if settings.weights:
-            evaluate(network, settings)
-        else:
+        settings = dataclasses.replace(defaults, **vars(parser.parse_args(arguments)))
+        if settings.weights is None:
             train_and_test(network, settings)
+        else:
+            evaluate(network, settings)
     except InputError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
@@ -43,14 +42,6 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
         print(f"\n{parser.prog}: interrupted; finished iterations are kept", file=sys.stderr)
         return 130
     return 0
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, without the usage in front."""
-
-    def error(self, message: str) -> None:
-        """Print the message and leave with status 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
 def build_parser(network: type[nn.Module], defaults: Settings) -> argparse.ArgumentParser:
@@ -64,17 +55,17 @@ def build_parser(network: type[nn.Module], defaults: Settings) -> argparse.Argum
     add("-e", "--epoch", type=count(1), help="epochs at most")
     add("-i", "--iter", type=count(1), help="iterations; iteration n uses seed --seed + n")
     add("-p", "--patch", type=count(2), help="patch half-width: patches are (2p+1)×(2p+1)")
-    add("-k", "--kernel", type=count(1), help="kernels per stage")
+    add("-k", "--kernel", type=count(1, 1024), help="kernels per stage")
     add("-vs", "--valid_split", type=share, help="share of labelled pixels NOT trained on")
     add("-o", "--optimizer", choices=sorted(OPTIMIZERS), help="optimizer")
     if defaults.attention is not None:
         choices = ["paper", "official"]
         add("--attention", choices=choices, help="selective kernels as in paper or released code")
     add("--split", choices=["random"], help="how pixels are split")
-    add("--seed", type=count(0), help="seed of the first iteration")
+    add("--seed", type=count(0, 2**32 - 10**6), help="seed of the first iteration")
     add("--batch-size", type=count(1), help="patches per training step")
     add("--lr", type=positive, help="learning rate")
-    add("--lr-decay", type=positive, help="factor on the learning rate per epoch")
+    add("--lr-decay", type=decay, help="factor on the learning rate per epoch")
     add("--data-dir", help="where the scenes lie, else $HSI_DATA_DIR, else dataset/")
     add("--out", help="results directory, else results/<model>_<scene>_<time>")
     add("--overwrite", action="store_true", help="replace the results in --out")
@@ -87,16 +78,15 @@ def build_parser(network: type[nn.Module], defaults: Settings) -> argparse.Argum
     return parser
 
 
-def count(minimum: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from `minimum` to 2³¹."""
+def count(minimum: int, maximum: int = 10**6) -> Callable[[str], int]:
+    """Return a reader of whole numbers from `minimum` to `maximum`."""
 
     def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not minimum <= value < 2**31:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {minimum} up")
+        value = int(text) if text.isascii() and text.isdigit() else None
+        if value is None or not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not a whole number from {minimum} to {maximum}"
+            )
         return value
 
     return read
@@ -115,6 +105,14 @@ def positive(text: str) -> float:
     value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
+    return value
+
+
+def decay(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    value = _number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not above 0 and at most 1")
     return value
 
 

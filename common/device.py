@@ -1,6 +1,7 @@
 """Where the arithmetic happens, and that it happens the same way twice."""
 
 import os
+import re
 
 import torch
 
@@ -17,10 +18,10 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or name == "cpu:":
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
         raise InputError(f"--device {name}: unknown device; use auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+    index = int(name.partition(":")[2] or 0)
+    if name != "cpu" and index >= torch.cuda.device_count():
         raise InputError(
             f"--device {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
             f"use --device cpu"

@@ -5,7 +5,6 @@ which git blob id it must have stands in `common/scenes/*.yaml`.  A download gro
 `<name>.part` and gets its name only once its bytes are the right ones.
 """
 
-import argparse
 import hashlib
 import itertools
 import os
@@ -18,11 +17,10 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
 from tqdm import tqdm
 
-from common.errors import InputError
-from common.scene import DESCRIPTIONS, SCENES, data_directory
+from common.errors import InputError, OneLineParser
+from common.scene import SCENES, data_directory, describe
 
 TIMEOUT = 20.0  # seconds without a byte
 TRIES = 3  # connections to one address for one file
@@ -199,7 +197,7 @@ def download(scenes: Sequence[str], folder: Path, wait: float = 1.0) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for scene in scenes:
-            for file in yaml.safe_load(DESCRIPTIONS[scene].read_text("utf-8"))["files"]:
+            for file in describe(scene)["files"]:
                 path = folder / file["name"]
                 try:
                     fetch(path, file["git_blob"], file["addresses"], unreachable, wait)
@@ -219,14 +217,9 @@ def download(scenes: Sequence[str], folder: Path, wait: float = 1.0) -> None:
         raise InputError(f"Not fetched: {', '.join(missing.values())}. {GO_ON}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise InputError(f"{message[0].upper()}{message[1:]} (--help lists what there is).")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 all there, 2 told in a line, 130 stopped."""
-    parser = _Parser(prog="python -m common.download", description=__doc__.split("\n")[0])
+    parser = OneLineParser(prog="python -m common.download", description=__doc__.split("\n")[0])
     parser.add_argument("scene", nargs="*", help=f"{', '.join(SCENES)}; default: all of them")
     parser.add_argument("--data-dir", help="default: $HSI_DATA_DIR, else dataset/")
     try:

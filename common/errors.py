@@ -1,4 +1,7 @@
-"""The one exception that means "the user's input was wrong"."""
+"""What the user's wrong input becomes: one line."""
+
+import argparse
+from typing import NoReturn
 
 
 class InputError(Exception):
@@ -6,3 +9,11 @@ class InputError(Exception):
 
     The command line prints it on stderr and exits with status 2.
     """
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser that raises `InputError` instead of printing its usage and leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message with a hint where to look."""
+        raise InputError(f"{message} (see --help)")

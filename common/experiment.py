@@ -1,5 +1,6 @@
 """A whole run: from a scene's name to a results directory."""
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -20,6 +21,7 @@ from common.preprocess import Preprocessing, fit_pca_scaling
 from common.progress import epoch_progress
 from common.report import Iteration, build_report, describe_environment, report_text
 from common.results import (
+    output_directory,
     prepare_output,
     write_history,
     write_map,
@@ -72,16 +74,16 @@ def train_and_test(network: type[nn.Module], settings: Settings) -> dict:
         A flag, a file or the output directory cannot be used.
     """
     keep_freed_memory()
-    device = choose_device(settings.device)
+    device, out = choose_device(settings.device), output_directory(settings)
     scene = load_scene(settings.dataset, settings.data_dir)
     seeds = range(settings.seed, settings.seed + settings.iter)
     splits = [random_split(scene.labels, settings.valid_split, seed) for seed in seeds]
-    run = start_run(settings, scene, fit_pca_scaling(scene.cube), device)
+    run = start_run(settings, scene, fit_pca_scaling(scene.cube), device, out)
 
     iterations = []
     for number, (seed, split) in enumerate(zip(seeds, splits, strict=True)):
         directory = run.out / f"run_{number}"
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         start = time.perf_counter()
         torch.manual_seed(seed)
         model = build(network, run)
@@ -93,8 +95,8 @@ def train_and_test(network: type[nn.Module], settings: Settings) -> dict:
         save_weights(directory / "weights.pt", trained_weights(run, model, seed, split))
         iterations.append(test_and_map(run, model, split, directory, len(history), seconds))
         report = build_report(settings, scene, iterations, run.environment)
-        write_report(run.out, report)
-    print(report_text(report), f"Results: {run.out}", sep="\n")
+        write_report(out, report)
+    print(report_text(report), f"Results: {out}", sep="\n")
     return report
 
 
@@ -102,17 +104,17 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     """Train nothing: test and map with the network in the file ``settings.weights``.
 
     Where the scene and its split are those the network was trained on, its own test pixels
-    test it; on any other scene all labelled pixels do.
+    test it; on any other scene all labelled pixels do.  Patch width, kernels, attention, split
+    share and seed are those of the file, whatever the flags say.
 
     Returns and raises as `train_and_test`.
     """
-    weights = load_weights(Path(settings.weights), settings.model)
-    kept = ("patch", "kernel", "attention", "valid_split")
-    settings = dataclasses.replace(
-        settings, iter=1, seed=weights.seed, **{name: weights.settings[name] for name in kept}
-    )
     keep_freed_memory()
-    device = choose_device(settings.device)
+    weights = load_weights(Path(settings.weights), settings.model)
+    kept = {name: weights.settings[name] for name in ("patch", "kernel", "attention")}
+    kept |= {"valid_split": weights.settings["valid_split"], "seed": weights.seed, "iter": 1}
+    settings = dataclasses.replace(settings, **kept)
+    device, out = choose_device(settings.device), output_directory(settings)
     scene = load_scene(settings.dataset, settings.data_dir)
     trained_on = weights.network["bands"], weights.network["classes"]
     if trained_on != (scene.cube.shape[2], scene.classes):
@@ -120,34 +122,43 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
             f"--weights {settings.weights}: trained on {trained_on[0]} bands and {trained_on[1]} "
             f"classes, but {scene.key} has {scene.cube.shape[2]} bands and {scene.classes} classes"
         )
-    run = start_run(settings, scene, weights.preprocessing, device)
+    split = untrained_pixels(weights, scene)
+    run = start_run(settings, scene, weights.preprocessing, device, out)
 
-    directory = run.out / "run_0"
-    directory.mkdir()
+    directory = out / "run_0"
+    directory.mkdir(exist_ok=True)
     model = build(network, run)
     model.load_state_dict(weights.state)
-    iteration = test_and_map(run, model, untrained_pixels(weights, scene), directory, 0, 0.0)
+    iteration = test_and_map(run, model, split, directory, 0, 0.0)
     report = build_report(settings, scene, [iteration], run.environment)
-    write_report(run.out, report)
-    print(report_text(report), f"Results: {run.out}", sep="\n")
+    report["trained_with"] = weights.settings
+    write_report(out, report)
+    print(report_text(report), f"Results: {out}", sep="\n")
     return report
 
 
 def start_run(
-    settings: Settings, scene: Scene, preprocessing: Preprocessing, device: torch.device
+    settings: Settings,
+    scene: Scene,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    out: Path,
 ) -> Run:
     """Preprocess the scene, put it on the device and make the results directory."""
     make_deterministic()
     rows, cols, bands = scene.cube.shape
+    if settings.patch >= max(rows, cols):
+        raise InputError(f"-p {settings.patch}: patches wider than the scene, {rows}×{cols} pixels")
     print(
         f"{scene.name}: {rows}×{cols} pixels, {bands} bands, {scene.classes} classes, "
         f"{np.count_nonzero(scene.labels)} labelled pixels, from {scene.source}; on {device}",
         file=sys.stderr,
     )
     patches = Patches.of_cube(preprocessing.apply(scene.cube), settings.patch, device)
-    out = prepare_output(settings)
+    environment = describe_environment(device)  # before any tracked file may change
+    prepare_output(out)
     write_scene_pictures(out, scene)
-    return Run(settings, scene, preprocessing, patches, out, describe_environment(device))
+    return Run(settings, scene, preprocessing, patches, out, environment)
 
 
 def build(network: type[nn.Module], run: Run) -> nn.Module:
@@ -191,8 +202,9 @@ def trained_weights(run: Run, model: nn.Module, seed: int, split: Split) -> Weig
 
 def untrained_pixels(weights: Weights, scene: Scene) -> Split:
     """The split the weights were trained on if this is their scene, else all pixels as test."""
-    split = random_split(scene.labels, weights.settings["valid_split"], weights.seed)
-    if split.sha256()["train"] == weights.train_sha256:
-        return split
+    with contextlib.suppress(InputError):  # this scene may be too small for that split
+        split = random_split(scene.labels, weights.settings["valid_split"], weights.seed)
+        if split.sha256()["train"] == weights.train_sha256:
+            return split
     nothing = np.empty(0, np.int64)
     return Split(train=nothing, val=nothing, test=np.flatnonzero(scene.labels))

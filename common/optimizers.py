@@ -11,7 +11,7 @@ class DiffGrad(Optimizer):
     """DiffGrad: Adam with a friction that slows parameters whose gradient hardly changes.
 
     Dubey et al., "diffGrad: An Optimization Method for Convolutional Neural Networks", IEEE TNNLS
-    2020, doi 10.1109/TNNLS.2019.2955777, Eqs. 3 to 6.
+    2020, doi 10.1109/TNNLS.2019.2955777.
     """
 
     def __init__(

@@ -68,11 +68,12 @@ def build_report(
             float(np.std(values)),
         )
     per_class = np.array([result.per_class for result in results])
+    per_class_mean, per_class_std = _mean_and_std_where_tested(per_class)
     return report | {
         "class_names": list(scene.class_names),
         "per_class": per_class.tolist(),
-        "per_class_mean": per_class.mean(axis=0).tolist(),
-        "per_class_std": per_class.std(axis=0).tolist(),
+        "per_class_mean": per_class_mean.tolist(),
+        "per_class_std": per_class_std.tolist(),
         "confusion": [confusion.tolist() for confusion in confusions],
         "epochs_run": [it.epochs_run for it in iterations],
         "train_seconds": [it.train_seconds for it in iterations],
@@ -87,9 +88,20 @@ def _split_entry(labels: np.ndarray, classes: int, splits: list[Split]) -> dict:
     for part in parts:
         entry[f"{part}_sha256"] = [split.sha256()[part] for split in splits]
     for part in parts:
-        counts = np.bincount(labels[getattr(splits[0], part)], minlength=classes + 1)
-        entry[f"{part}_per_class"] = counts[1:].tolist()
+        counts = [
+            np.bincount(labels[getattr(split, part)], minlength=classes + 1) for split in splits
+        ]
+        entry[f"{part}_per_class"] = [count[1:].tolist() for count in counts]
     return entry
+
+
+def _mean_and_std_where_tested(per_class: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and std (ddof 0) of each column over its finite entries; NaN where there is none."""
+    tested = np.isfinite(per_class).any(axis=0)
+    mean, std = np.full((2, per_class.shape[1]), np.nan)
+    mean[tested] = np.nanmean(per_class[:, tested], axis=0)
+    std[tested] = np.nanstd(per_class[:, tested], axis=0)
+    return mean, std
 
 
 def describe_environment(device: torch.device) -> dict:
@@ -99,7 +111,7 @@ def describe_environment(device: torch.device) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if on_gpu else _processor_name(),
         "threads": torch.get_num_threads(),
@@ -150,12 +162,10 @@ def report_text(report: dict) -> str:
         "",
         f"{'class':<34}{'train':>7}{'test':>8}   accuracy %",
     ]
-    for label, name in enumerate(report["class_names"], start=1):
-        mean, std = report["per_class_mean"][label - 1], report["per_class_std"][label - 1]
-        lines.append(
-            f"{label:>3} {name[:30]:<30}{split['train_per_class'][label - 1]:>7}"
-            f"{split['test_per_class'][label - 1]:>8}   {_percent(mean, std)}"
-        )
+    train, test = (np.mean(split[f"{part}_per_class"], axis=0) for part in ("train", "test"))
+    for c, name in enumerate(report["class_names"]):
+        accuracy = _percent(report["per_class_mean"][c], report["per_class_std"][c])
+        lines.append(f"{c + 1:>3} {name[:30]:<30}{train[c]:>7.0f}{test[c]:>8.0f}   {accuracy}")
     lines += ["", f"{'':<34}{'mean ± std':<18}each iteration"]
     titles = {
         "oa": "OA %",

@@ -16,42 +16,47 @@ from common.scene import Scene
 from common.settings import Settings
 from common.train import Epoch
 
-FILES = ("report.json", "report.txt", "gt.png", "false_color.png")
 RUN_FILES = ("weights.pt", "history.csv", "map.png", "map.npy")
 
 
-def prepare_output(settings: Settings) -> Path:
-    """Make the results directory, or clear the files of an earlier run for ``--overwrite``.
-
-    Only files that a run itself writes are ever removed.
+def output_directory(settings: Settings) -> Path:
+    """Where the results go; nothing is made or removed yet.
 
     Raises
     ------
     InputError
-        The directory holds something and ``--overwrite`` was not given, or cannot be written.
+        The directory holds something and ``--overwrite`` was not given, or to overwrite it would
+        remove the very weights to be evaluated.
     """
     time = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     default = REPOSITORY / "results" / f"{settings.model}_{settings.dataset}_{time}"
-    out = Path(settings.out) if settings.out else default
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not settings.overwrite:
-            raise InputError(f"--out {out}: already exists; choose another or add --overwrite")
-        _remove_earlier_results(out)
-        write_file(out / "report.txt", "No iteration has finished yet.\n")
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from error
+    out = default if settings.out is None else Path(settings.out)
+    if out.is_dir() and any(out.iterdir()) and not settings.overwrite:
+        raise InputError(f"--out {out}: already exists; choose another or add --overwrite")
+    if settings.weights and out.resolve() in Path(settings.weights).resolve().parents:
+        raise InputError(f"--out {out}: holds the weights to be evaluated; choose another")
     return out
 
 
-def _remove_earlier_results(out: Path) -> None:
-    for directory in out.glob("run_*"):
-        for name in RUN_FILES:
-            (directory / name).unlink(missing_ok=True)
-        if directory.is_dir() and not any(directory.iterdir()):
-            directory.rmdir()
-    for name in FILES:
-        (out / name).unlink(missing_ok=True)
+def prepare_output(out: Path) -> None:
+    """Make the results directory, and clear it of an earlier run's files and of no others.
+
+    Raises
+    ------
+    InputError
+        The directory cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_file(out / "report.txt", "No iteration has finished yet.\n")
+        (out / "report.json").unlink(missing_ok=True)
+        for run in filter(Path.is_dir, out.glob("run_*")):
+            for name in RUN_FILES:
+                (run / name).unlink(missing_ok=True)
+            if not any(run.iterdir()):
+                run.rmdir()
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from error
 
 
 def write_scene_pictures(out: Path, scene: Scene) -> None:

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from common.files import REPOSITORY, write_file
-from common.scene import SCENES
 
 BEGIN = "<!-- results: written by python -m common.results_table -->"
 END = "<!-- results: end -->"
@@ -30,8 +29,8 @@ COLUMNS = (
 
 
 def table(results: Path) -> str:
-    """Markdown table of every published ``<results>/<scene>_*/report.json``."""
-    rows = [_row(path) for key in SCENES for path in sorted(results.glob(f"{key}_*/report.json"))]
+    """Markdown table of every ``report.json`` one folder below `results`."""
+    rows = [_row(path) for path in sorted(results.glob("*/report.json"))]
     rule = ["---"] * 3 + ["---:"] * (len(COLUMNS) - 4) + ["---"]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [COLUMNS, rule, *rows])
 
@@ -54,7 +53,7 @@ def _row(path: Path) -> list[str]:
         *scores,
         ", ".join(map(str, report["epochs_run"])),
         ", ".join(f"{value:.0f}" for value in minutes),
-        f"[report.txt](results/{path.parent.name}/report.txt)",
+        f"[report.txt](results/published/{path.parent.name}/report.txt)",
     ]
 
 
@@ -67,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = readme.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    new = f"{before}{BEGIN}\n{table(REPOSITORY / 'results')}\n{END}{after}"
+    new = f"{before}{BEGIN}\n{table(REPOSITORY / 'results' / 'published')}\n{END}{after}"
     if check and new != text:
         print("README.md: its table is old; run: python -m common.results_table", file=sys.stderr)
         return 1

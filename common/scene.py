@@ -11,7 +11,6 @@ from common.errors import InputError
 from common.files import REPOSITORY
 from common.matfile import read_mat
 
-DESCRIPTIONS = {path.stem: path for path in (REPOSITORY / "common" / "scenes").glob("*.yaml")}
 SCENES = ("IN", "UP", "KSC", "SV")
 
 
@@ -52,9 +51,23 @@ class Scene:
         return len(self.class_names)
 
 
-def data_directory(data_dir: str | None) -> Path:
+def data_directory(data_dir: str | None = None) -> Path:
     """Where scenes lie: `data_dir`, else ``$HSI_DATA_DIR``, else ``dataset/`` of the repository."""
     return Path(data_dir or os.environ.get("HSI_DATA_DIR") or REPOSITORY / "dataset")
+
+
+def describe(key: str) -> dict:
+    """Read a scene's description: its files, class names, colours and false-colour bands.
+
+    Raises
+    ------
+    InputError
+        No scene has this key.
+    """
+    if key not in SCENES:
+        raise InputError(f"-d {key}: unknown scene; choose one of {', '.join(SCENES)}")
+    path = REPOSITORY / "common" / "scenes" / f"{key}.yaml"
+    return yaml.safe_load(path.read_text("utf-8"))
 
 
 def load_scene(key: str, data_dir: str | None = None) -> Scene:
@@ -67,27 +80,26 @@ def load_scene(key: str, data_dir: str | None = None) -> Scene:
     InputError
         The key is unknown, a file is missing or damaged, or cube and ground truth do not fit.
     """
-    if key not in SCENES:
-        raise InputError(f"-d {key}: unknown scene; choose one of {', '.join(SCENES)}")
-    description = yaml.safe_load(DESCRIPTIONS[key].read_text())
+    description = describe(key)
     directory = data_directory(data_dir)
     cube_path = directory / description["cube"]["path"]
     labels_path = directory / description["ground_truth"]["path"]
     missing = [path for path in (cube_path, labels_path) if not path.is_file()]
     if missing and key == "IN":
         cube, labels = _indian_pines_from_tensorly()
-        source = f"tensorly.datasets.load_indian_pines(), as {missing[0]} does not exist"
+        source = f"tensorly.datasets.load_indian_pines() (no {missing[0].name} in the data folder)"
     elif missing:
         raise InputError(f"{missing[0]}: no such file; fetch it with: bash setup_script.sh")
     else:
         cube = read_mat(cube_path, description["cube"]["variable"])
         labels = read_mat(labels_path, description["ground_truth"]["variable"])
-        source = f"{cube_path}, {labels_path}"
-    labels = checked_labels(cube, labels, classes=len(description["classes"]), source=source)
+        source = f"{cube_path.name}, {labels_path.name}"
+    where = f"{cube_path}, {labels_path}"
+    labels = checked_labels(cube, labels, classes=len(description["classes"]), where=where)
     rgb_bands = tuple(description["rgb_bands"])
     if max(rgb_bands) >= cube.shape[2]:
         raise InputError(
-            f"{source}: the cube has {cube.shape[2]} bands, but the false-colour picture needs "
+            f"{where}: the cube has {cube.shape[2]} bands, but the false-colour picture needs "
             f"band {max(rgb_bands)}; is this the file of {description['name']}?"
         )
     return Scene(
@@ -102,7 +114,7 @@ def load_scene(key: str, data_dir: str | None = None) -> Scene:
     )
 
 
-def checked_labels(cube: np.ndarray, labels: np.ndarray, classes: int, source: str) -> np.ndarray:
+def checked_labels(cube: np.ndarray, labels: np.ndarray, classes: int, where: str) -> np.ndarray:
     """Return the ground truth as int64 after checking it against the cube and the class list.
 
     A class without any labelled pixel is allowed: it is never trained and never tested.
@@ -110,29 +122,32 @@ def checked_labels(cube: np.ndarray, labels: np.ndarray, classes: int, source: s
     Raises
     ------
     InputError
-        Wrong shapes, fewer than 7 bands, labels that are no class, or fewer than two classes.
+        Wrong shapes, fewer than 7 bands, labels that are no class, or fewer than two classes;
+        the message starts with `where`, the files' names.
     """
-    if cube.ndim != 3:
-        raise InputError(f"{source}: the cube has {cube.ndim} axes, not 3 (rows, cols, bands)")
+    if cube.ndim != 3 or not cube.size:
+        raise InputError(
+            f"{where}: the cube is {'×'.join(map(str, cube.shape))}, not rows × cols × bands"
+        )
     if labels.shape != cube.shape[:2]:
         raise InputError(
-            f"{source}: cube and ground truth do not fit: the cube has "
+            f"{where}: cube and ground truth do not fit: the cube has "
             f"{cube.shape[0]}×{cube.shape[1]} pixels, the ground truth is "
             f"{'×'.join(map(str, labels.shape))}"
         )
     if cube.shape[2] < 7:
-        raise InputError(f"{source}: {cube.shape[2]} bands; the networks need at least 7")
+        raise InputError(f"{where}: {cube.shape[2]} bands; the networks need at least 7")
     if not np.isfinite(cube).all():
-        raise InputError(f"{source}: the cube holds NaN or infinite values; replace them first")
+        raise InputError(f"{where}: the cube holds NaN or infinite values; replace them first")
     if not (labels == np.floor(labels)).all() or labels.min() < 0 or labels.max() > classes:
         strange = np.setdiff1d(labels, np.arange(classes + 1))[:5]
         raise InputError(
-            f"{source}: ground truth holds {', '.join(f'{v:g}' for v in strange)}; "
+            f"{where}: ground truth holds {', '.join(f'{v:g}' for v in strange)}; "
             f"labels are 0 (unlabelled) and 1..{classes}"
         )
     labels = labels.astype(np.int64)
     if np.count_nonzero(np.bincount(labels.ravel())[1:]) < 2:
-        raise InputError(f"{source}: ground truth labels fewer than two classes; nothing to learn")
+        raise InputError(f"{where}: ground truth labels fewer than two classes; nothing to learn")
     return labels
 
 

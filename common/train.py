@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.errors import InputError
 from common.optimizers import OPTIMIZERS
 from common.patches import Patches
 from common.predict import logits
@@ -59,32 +60,43 @@ def train(
     -------
     list of Epoch
         The history, one entry per epoch run.
+
+    Raises
+    ------
+    InputError
+        No epoch had a finite validation loss.
     """
     device = patches.spectra.device
     targets = torch.from_numpy(labels).to(device) - 1
     train_pixels, val_pixels = (torch.from_numpy(s).to(device) for s in (split.train, split.val))
     optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), lr=settings.lr)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=settings.lr_decay)
 
-    history, best, best_weights = [], None, None
+    history, best_loss, best_epoch, best_weights = [], float("inf"), 0, None
     for number in range(1, settings.epoch + 1):
         start = time.perf_counter()
         seed_epoch(seed, number)
         order = train_pixels[torch.randperm(len(train_pixels)).to(device)]
-        rate = scheduler.get_last_lr()[0]
+        rate = settings.lr * settings.lr_decay ** (number - 1)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         train_loss, train_accuracy = train_epoch(
             model, patches, targets, order.split(settings.batch_size), optimizer
         )
-        scheduler.step()
         val_loss, val_accuracy = loss_and_accuracy(model, patches, targets, val_pixels)
         seconds = time.perf_counter() - start
         epoch = Epoch(number, rate, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
         history.append(epoch)
         on_epoch(epoch)
-        if best is None or epoch.validation_loss < best.validation_loss:
-            best, best_weights = epoch, copy.deepcopy(model.state_dict())
-        elif number - best.epoch >= PATIENCE:
+        if val_loss < best_loss:
+            best_loss, best_epoch = val_loss, number
+            best_weights = copy.deepcopy(model.state_dict())
+        elif number - best_epoch >= PATIENCE:
             break
+    if best_weights is None:
+        raise InputError(
+            f"--lr {settings.lr:g}: training diverged, the validation loss was never finite; "
+            f"use a smaller learning rate"
+        )
     model.load_state_dict(best_weights)
     return history
 

@@ -14,13 +14,13 @@ from matplotlib.patches import Patch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from common.scene import load_scene
+from common.scene import describe
 
 
 def maps_figure(results: Path, out: Path) -> None:
     """Draw false colour, ground truth and the first iteration's map beside their legend."""
     report = json.loads((results / "report.json").read_text())
-    scene = load_scene(report["dataset"])
+    scene = describe(report["dataset"])
     pictures = {
         "false colour": "false_color.png",
         "ground truth": "gt.png",
@@ -33,7 +33,7 @@ def maps_figure(results: Path, out: Path) -> None:
         axis.set_axis_off()
     handles = [
         Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=name)
-        for name, colour in zip(scene.class_names, scene.colours, strict=True)
+        for name, colour in zip(scene["classes"], scene["colours"], strict=True)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(out, dpi=110, metadata={"Software": None})
@@ -41,4 +41,6 @@ def maps_figure(results: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    maps_figure(ROOT / "results" / "IN_A2S2KResNet_paper", ROOT / "figs" / "IN_maps.png")
+    maps_figure(
+        ROOT / "results" / "published" / "IN_A2S2KResNet_paper", ROOT / "figs" / "IN_maps.png"
+    )

@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 import scipy.io
 
+from common.files import REPOSITORY
+from common.scene import data_directory
+
 GOLDEN = Path(__file__).parent / "golden"
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+FOLDERS = (data_directory(), REPOSITORY.parent / "shared" / "data")
+
+
+def original(name: str) -> Path:
+    """Path of an original scene file; the test is skipped where it has not been fetched."""
+    for folder in FOLDERS:
+        if (folder / name).is_file():
+            return folder / name
+    pytest.skip(f"{name} is not here; bash setup_script.sh fetches the scenes")
 
 
 def toy_labels() -> np.ndarray:

@@ -262,9 +262,7 @@ def command(monkeypatch, tmp_path, capsys):
         files = [
             {"name": name, "git_blob": BLOB, "addresses": urls} for name, urls in addresses.items()
         ]
-        description = tmp_path / "IN.yaml"
-        description.write_text(yaml.safe_dump({"files": files}))
-        monkeypatch.setattr(download, "DESCRIPTIONS", {"IN": description})
+        monkeypatch.setattr(download, "describe", lambda scene: {"files": files})
         folder = tmp_path / "data"
         status = download.main(["IN", "--data-dir", str(folder)])
         return status, capsys.readouterr().err, folder

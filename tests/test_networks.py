@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from A2S2KResNet.A2S2KResNet import A2S2KResNet
+from A2S2KResNet.A2S2KResNet import A2S2KResNet, ResidualBlock
 from SSRN.SSRN import SSRN
 from tests.conftest import GOLDEN
 
@@ -108,3 +108,12 @@ def test_paper_attention_selects_and_sums_to_one():
 def test_unknown_attention_is_refused():
     with pytest.raises(ValueError, match="'paper' or 'official'"):
         A2S2KResNet(31, 5, attention="none")
+
+
+def test_unknown_block_form_is_refused():
+    with pytest.raises(ValueError, match="'start', 'middle' or 'end'"):
+        ResidualBlock(24, (1, 1, 7), form="strat")
+
+
+def test_ssrn_drops_half_before_the_classifier():
+    assert SSRN(31, 5).dropout.p == 0.5

@@ -20,7 +20,7 @@ def test_diffgrad_follows_the_paper():
 
         m = 0.9 * m + 0.1 * g
         v = 0.999 * v + 0.001 * g**2
-        friction = 1 / (1 + np.exp(-np.abs(previous - g)))  # Eqs. 3 and 4
+        friction = 1 / (1 + np.exp(-np.abs(previous - g)))
         m_hat, v_hat = m / (1 - 0.9**t), v / (1 - 0.999**t)
         x = x - 0.01 * friction * m_hat / (np.sqrt(v_hat) + 1e-8)
         previous = g

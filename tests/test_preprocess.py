@@ -29,8 +29,8 @@ def test_equals_scikit_learn_up_to_sign(monkeypatch, block):
     np.testing.assert_allclose(components, same_signs(components, reference(cube)), atol=1e-5)
 
 
-def test_equals_scikit_learn_on_indian_pines():
-    cube = load_scene("IN").cube
+def test_equals_scikit_learn_on_indian_pines(tmp_path):
+    cube = load_scene("IN", str(tmp_path)).cube
     components = fit_pca_scaling(cube).apply(cube)
     np.testing.assert_allclose(components, same_signs(components, reference(cube)), atol=1e-5)
 

@@ -4,13 +4,12 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-import yaml
 from matplotlib.colors import to_rgb
 
 from common.errors import InputError
 from common.matfile import read_mat
-from common.scene import DESCRIPTIONS, SCENES, load_scene
-from tests.conftest import SHARED_DATA
+from common.scene import SCENES, describe, load_scene
+from tests.conftest import original
 
 CUBE = np.arange(4 * 3 * 60, dtype=np.uint16).reshape(4, 3, 60)
 LABELS = np.array([[0, 1, 1], [2, 2, 0], [9, 9, 0], [0, 0, 0]], np.uint8)
@@ -51,16 +50,14 @@ def test_indian_pines_needs_no_file(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the original files are not here")
 def test_indian_pines_from_tensorly_has_the_original_ground_truth(tmp_path):
-    original = read_mat(SHARED_DATA / "Indian_pines_gt.mat", "indian_pines_gt")
-    np.testing.assert_array_equal(load_scene("IN", str(tmp_path)).labels, original)
+    labels = read_mat(original("Indian_pines_gt.mat"), "indian_pines_gt")
+    np.testing.assert_array_equal(load_scene("IN", str(tmp_path)).labels, labels)
 
 
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the original files are not here")
 def test_real_pavia_crop_skips_a_class(tmp_path):
     for name, variable in [("PaviaU.mat", "paviaU"), ("PaviaU_gt.mat", "paviaU_gt")]:
-        array = read_mat(SHARED_DATA / "UPcrop.mat", variable)
+        array = read_mat(original("UPcrop.mat"), variable)
         scipy.io.savemat(tmp_path / name, {variable: array})
     scene = load_scene("UP", str(tmp_path))
     assert scene.cube.shape == (140, 80, 103)
@@ -70,7 +67,7 @@ def test_real_pavia_crop_skips_a_class(tmp_path):
 
 @pytest.mark.parametrize("key", SCENES)
 def test_every_description_is_complete(key):
-    description = yaml.safe_load(DESCRIPTIONS[key].read_text())
+    description = describe(key)
     assert len(description["classes"]) == len(set(description["classes"]))
     assert len(description["classes"]) == {"IN": 16, "UP": 9, "KSC": 13, "SV": 16}[key]
     colours = [to_rgb(colour) for colour in description["colours"]]
@@ -94,7 +91,8 @@ WRONG = {
     "no variable 'paviaU' in this file, which holds: cube": {"cube_name": "cube"},
     "no variable 'paviaU_gt' in this file, which holds: gt": {"labels_name": "gt"},
     "4×3 pixels, the ground truth is 3×4": {"labels": LABELS.T},
-    "2 axes, not 3": {"cube": CUBE[:, :, 0]},
+    "the cube is 4×3, not rows × cols × bands": {"cube": CUBE[:, :, 0]},
+    "the cube is 0×3×60, not rows": {"cube": CUBE[:0], "labels": LABELS[:0]},
     "6 bands; the networks need at least 7": {"cube": CUBE[:, :, :6]},
     "ground truth holds 10; labels are 0 .unlabelled. and 1..9": {"labels": LABELS + (LABELS > 2)},
     "ground truth holds 0.5, 1.5": {"labels": np.where(LABELS < 2, LABELS + 0.5, LABELS)},

@@ -3,18 +3,24 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from matplotlib.image import imread
 
 import A2S2KResNet.A2S2KResNet
+import common.experiment
+import common.results
 import SSRN.SSRN
 from common.cli import main
+from common.preprocess import fit_pca_scaling
+from common.scene import load_scene
 from common.split import random_split
 from tests.conftest import toy_labels
 
@@ -121,19 +127,34 @@ def test_weights_open_without_pickle_and_evaluate_to_the_same_figures(results, t
     np.testing.assert_array_equal(label_map[labelled], earlier[labelled])
 
 
-def test_same_command_twice_gives_the_same_report(results, toy_data):
+def everything_but_times(out: Path) -> tuple:
+    """Report, histories and weights of a run, without what the clock wrote."""
+    report = read_report(out)
+    for key in ("date", "train_seconds", "test_seconds"):
+        del report[key]
+    del report["settings"]["overwrite"]
+    histories = [path.read_text().splitlines() for path in sorted(out.glob("run_*/history.csv"))]
+    histories = [[line.rpartition(",")[0] for line in lines] for lines in histories]
+    states = [
+        torch.load(path, weights_only=True)["state"]
+        for path in sorted(out.glob("run_*/weights.pt"))
+    ]
+    return report, histories, [{n: t.tolist() for n, t in state.items()} for state in states]
+
+
+def test_same_command_twice_gives_the_same_bits(results, toy_data):
     model, out = results
-    first, weights = read_report(out), (out / "run_0" / "weights.pt").read_bytes()
+    first = everything_but_times(out)
     assert run(model, toy_data, out, "--overwrite") == 0
-    second = read_report(out)
-    for report in (first, second):
-        for key in ("date", "train_seconds", "test_seconds"):
-            del report[key]
-        del report["settings"]["overwrite"]
-    assert first == second
-    first_state = torch.load(out / "run_0" / "weights.pt", weights_only=True)["state"]
-    assert weights  # the earlier file, read before it was replaced
-    assert all(torch.isfinite(value).all() for value in first_state.values())
+    assert everything_but_times(out) == first
+
+
+def test_weights_hold_the_pca_of_the_whole_scene(results, toy_data):
+    _, out = results
+    expected = fit_pca_scaling(load_scene("UP", str(toy_data)).cube)
+    stored = torch.load(out / "run_0" / "weights.pt", weights_only=True)["preprocessing"]
+    np.testing.assert_array_equal(stored["mean"], expected.mean)
+    np.testing.assert_array_equal(stored["matrix"], expected.matrix)
 
 
 def test_existing_results_are_not_overwritten(results, toy_data, capsys):
@@ -146,11 +167,74 @@ def test_existing_results_are_not_overwritten(results, toy_data, capsys):
 
 def test_overwrite_keeps_what_a_run_did_not_write(toy_data, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "run_7").mkdir()
-    (tmp_path / "run_7" / "map.npy").write_text("old")
+    (tmp_path / "run_notes.txt").write_text("mine too")
+    for number in (0, 7):
+        (tmp_path / f"run_{number}").mkdir()
+        (tmp_path / f"run_{number}" / "map.npy").write_text("old")
+    (tmp_path / "run_0" / "notes.txt").write_text("and mine")
     assert run("SSRN", toy_data, tmp_path, "--overwrite", "-i", "1", "-e", "1") == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "run_notes.txt").read_text() == "mine too"
+    assert (tmp_path / "run_0" / "notes.txt").read_text() == "and mine"
     assert not (tmp_path / "run_7").exists()
+
+
+def test_weights_to_be_evaluated_are_never_overwritten(results, toy_data, capsys):
+    model, out = results
+    weights = out / "run_0" / "weights.pt"
+    before = weights.read_bytes()
+    assert run(model, toy_data, out, "--weights", str(weights), "--overwrite") == 2
+    assert "holds the weights to be evaluated" in capsys.readouterr().err
+    assert weights.read_bytes() == before
+
+
+def test_weights_on_other_ground_truth_test_every_labelled_pixel(results, toy_data, tmp_path):
+    model, out = results
+    labels = np.zeros_like(toy_labels())
+    labels[4:6, :12] = toy_labels()[4:6, :12]  # too few for the split the weights were trained on
+    scipy.io.savemat(tmp_path / "PaviaU_gt.mat", {"paviaU_gt": labels})
+    (tmp_path / "PaviaU.mat").write_bytes((toy_data / "PaviaU.mat").read_bytes())
+    weights = ["--weights", str(out / "run_0" / "weights.pt")]
+    assert run(model, tmp_path, tmp_path / "out", *weights, "--map", "none", "-k", "7") == 0
+    report = read_report(tmp_path / "out")
+    assert (report["split"]["train"], report["split"]["test"]) == (0, np.count_nonzero(labels))
+    assert report["settings"]["kernel"] == report["trained_with"]["kernel"] == 4
+    assert not (tmp_path / "out" / "run_0" / "map.png").exists()
+
+
+def test_class_tested_in_some_iterations_only_has_their_mean(toy_data, tmp_path):
+    labels = toy_labels()
+    rare = np.flatnonzero(labels == 5)
+    labels.flat[rare[5:]] = 0
+    scipy.io.savemat(tmp_path / "PaviaU_gt.mat", {"paviaU_gt": labels})
+    (tmp_path / "PaviaU.mat").write_bytes((toy_data / "PaviaU.mat").read_bytes())
+    flags = ["-e", "1", "-i", "4", "-vs", "0.6", "--map", "none"]
+    assert run("SSRN", tmp_path, tmp_path / "out", *flags) == 0
+    report = read_report(tmp_path / "out")
+    rare_accuracies = [accuracies[4] for accuracies in report["per_class"]]
+    tested = [accuracy for accuracy in rare_accuracies if accuracy is not None]
+    assert 0 < len(tested) < 4
+    assert report["per_class_mean"][4] == pytest.approx(np.mean(tested))
+    counts = [counts[4] for counts in report["split"]["test_per_class"]]
+    assert [count > 0 for count in counts] == [a is not None for a in rare_accuracies]
+
+
+def test_terminal_shows_what_report_txt_holds(toy_data, tmp_path, capsys):
+    assert run("SSRN", toy_data, tmp_path / "out", "-i", "1", "-e", "1") == 0
+    text = (tmp_path / "out" / "report.txt").read_text()
+    assert text in capsys.readouterr().out
+    report = read_report(tmp_path / "out")
+    assert re.search(rf"^OA % +{100 * report['oa'][0]:.2f} ± 0.00", text, flags=re.MULTILINE)
+    assert "111 training, 111 validation and 938 test pixels" in text
+    assert re.search(r"^ +6 Bare Soil +0 +0 +not tested$", text, flags=re.MULTILINE)
+
+
+def test_default_results_directory(toy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(common.results, "REPOSITORY", tmp_path)
+    flags = [*SHORT, "-i", "1", "-e", "1", "--map", "none", "--data-dir", str(toy_data)]
+    assert main(*SCRIPTS["SSRN"], flags) == 0
+    (out,) = (tmp_path / "results").iterdir()
+    assert re.fullmatch(r"SSRN_UP_\d{4}-\d\d-\d\d_\d{6}", out.name)
 
 
 @pytest.mark.parametrize("folder", [".", "A2S2KResNet", "/"])
@@ -175,9 +259,12 @@ def test_runs_from_any_folder(toy_data, tmp_path, folder):
 
 WRONG_FLAGS = {
     "'1.5' is not between 0 and 1": ["-vs", "1.5"],
-    "'0' is not a whole number from 1 up": ["-e", "0"],
-    "'-1' is not a whole number from 1 up": ["-i", "-1"],
-    "'0' is not a whole number from 2 up": ["-p", "0"],
+    "'0' is not a whole number from 1 to 1000000": ["-e", "0"],
+    "'-1' is not a whole number from 1": ["-i", "-1"],
+    "'0' is not a whole number from 2": ["-p", "0"],
+    "'1e9' is not a whole number": ["-k", "1e9"],
+    "'2000' is not a whole number from 1 to 1024": ["-k", "2000"],
+    "'1.5' is not above 0 and at most 1": ["--lr-decay", "1.5"],
     "'x' is not a number": ["--lr", "x"],
     "'nan' is not a positive number": ["--lr", "nan"],
     "invalid choice: 'adm'": ["-o", "adm"],
@@ -186,20 +273,30 @@ WRONG_FLAGS = {
     "PaviaU.mat: no such file": ["--data-dir", "nowhere"],
     "--device tpu: unknown device": ["--device", "tpu"],
     "--device cuda:99: PyTorch sees": ["--device", "cuda:99"],
+    "--device cuda:²: unknown": ["--device", "cuda:²"],
+    "--weights .: no such file": ["--weights", ""],
     "--weights none.pt: no such file": ["--weights", "none.pt"],
     "use a larger -vs": ["-vs", "0.2"],
-    "cannot be written": ["--out", "/proc/nothing/here"],
 }
+
+
+@pytest.mark.parametrize(
+    ("message", "flags"),
+    [
+        ("-p 40: patches wider than the scene, 40×36 pixels", ["-p", "40"]),
+        ("--out /proc/nothing/here: cannot be written", ["--out", "/proc/nothing/here"]),
+        ("--lr 1e+30: training diverged", ["--lr", "1e30"]),
+    ],
+)
+def test_what_shows_only_once_the_scene_is_read(message, flags, toy_data, tmp_path, capsys):
+    assert run("SSRN", toy_data, tmp_path / "out", *flags) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("message", WRONG_FLAGS)
 def test_wrong_input_is_one_line_and_status_2(message, toy_data, tmp_path, capsys):
-    try:
-        status = run("SSRN", toy_data, tmp_path / "out", *WRONG_FLAGS[message])
-    except SystemExit as left:  # argparse leaves by itself
-        status = left.code
-    assert status == 2
-    line = capsys.readouterr().err.splitlines()[-1]
+    assert run("SSRN", toy_data, tmp_path / "out", *WRONG_FLAGS[message]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (tmp_path / "out").exists()
 
@@ -225,8 +322,6 @@ def test_interrupting_keeps_finished_iterations(toy_data, tmp_path, monkeypatch,
         if len(calls) == 2:
             raise KeyboardInterrupt
         return real_train(*arguments, **named)
-
-    import common.experiment
 
     real_train = common.experiment.train
     monkeypatch.setattr(common.experiment, "train", interrupted_second_time)

@@ -9,7 +9,7 @@ from common.errors import InputError
 from common.matfile import read_mat
 from common.scene import load_scene
 from common.split import random_split
-from tests.conftest import GOLDEN, SHARED_DATA, toy_labels
+from tests.conftest import GOLDEN, original, toy_labels
 
 SPLITS = json.loads((GOLDEN / "splits.json").read_text())
 TOY = next(key for key in SPLITS if key.startswith("toy"))
@@ -36,15 +36,14 @@ def test_toy_scene():
     check_against_golden(toy_labels(), TOY)
 
 
-def test_indian_pines():
-    check_against_golden(load_scene("IN").labels, "IN")
+def test_indian_pines(tmp_path):
+    check_against_golden(load_scene("IN", str(tmp_path)).labels, "IN")
 
 
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the original files are not here")
 @pytest.mark.parametrize("key", VARIABLES)
 def test_original_ground_truth_files(key):
     file, variable = VARIABLES[key]
-    labels = read_mat(SHARED_DATA / file, variable).astype(np.int64)
+    labels = read_mat(original(file), variable).astype(np.int64)
     check_against_golden(labels, key)
 
 

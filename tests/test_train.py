@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional as F
 
 import common.train
+from A2S2KResNet.A2S2KResNet import DEFAULTS as A2S2K_DEFAULTS
+from common.errors import InputError
 from common.patches import Patches
 from common.predict import logits, predict
 from common.preprocess import fit_pca_scaling
@@ -82,6 +84,60 @@ def test_stops_early_and_keeps_the_best_epoch(task, monkeypatch, losses, epochs_
     assert len(history) == epochs_run
     for name, value in model.state_dict().items():
         assert torch.equal(value, seen[best - 1][name]), name
+
+
+def test_a_nan_loss_is_never_the_best(task, monkeypatch):
+    monkeypatch.setattr(common.train, "PATIENCE", 3)
+    seen = scripted_losses(monkeypatch, [float("nan"), 2.0, float("nan")])
+    model = new_model()
+    assert len(train(model, *task, SETTINGS, seed=1)) == 3
+    assert all(torch.equal(v, seen[1][name]) for name, v in model.state_dict().items())
+
+
+def test_divergence_is_told(task):
+    with pytest.raises(InputError, match="--lr 1e\\+30: training diverged"):
+        train(new_model(), *task, dataclasses.replace(SETTINGS, lr=1e30), seed=1)
+
+
+def test_every_epoch_takes_every_training_pixel_once_in_a_new_order(task, monkeypatch):
+    epochs = []
+
+    def record(model, patches, targets, batches, optimizer):
+        epochs.append(batches)
+        return 1.0, 0.5
+
+    monkeypatch.setattr(common.train, "train_epoch", record)
+    scripted_losses(monkeypatch, [3.0, 2.0, 1.0])
+    train(new_model(), *task, SETTINGS, seed=1)
+    pixels = torch.from_numpy(task[2].train)
+    for batches in epochs:
+        assert [len(batch) for batch in batches] == [16] * 6 + [15]
+        assert torch.equal(torch.cat(batches).sort().values, pixels.sort().values)
+    assert not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
+
+
+def test_protocol_defaults():
+    protocol = {
+        "dataset": "IN",
+        "epoch": 200,
+        "iter": 3,
+        "patch": 3,
+        "kernel": 24,
+        "valid_split": 0.9,
+        "optimizer": "adam",
+        "split": "random",
+        "seed": 1331,
+        "batch_size": 16,
+        "lr": 1e-3,
+        "lr_decay": 1.0,
+        "map": "labelled",
+        "device": "auto",
+    }
+    for defaults, attention in [(A2S2K_DEFAULTS, "paper"), (DEFAULTS, None)]:
+        settings = dataclasses.asdict(defaults)
+        assert {name: settings[name] for name in protocol} == protocol
+        assert settings["attention"] == attention
+    assert common.train.PATIENCE == 20
 
 
 def test_learning_rate_decays_from_the_second_epoch_on(task):
