@@ -63,11 +63,20 @@ class SSRN(nn.Module):
         self.classifier = nn.Linear(kernels, classes)
 
     def forward(self, patches: Tensor) -> Tensor:
+        x = self.spectral(patches)  # 1 × P × P × 128
+        x = self.spatial_stem(x)  # K × P-2 × P-2 × 1
+        return self.spatial(x)
+
+    def spectral(self, patches: Tensor) -> Tensor:
+        """Stem, blocks and collapse over the bands: every pixel by itself, in evaluation mode."""
         x = self.spectral_stem(patches)  # K × P × P × spectral_length(B)
         x = self.spectral_block_1(x)
         x = self.spectral_block_2(x)
         x = self.spectral_collapse(x)  # 128 × P × P × 1
-        x = self.spatial_stem(kernels_as_bands(x))  # K × P-2 × P-2 × 1
+        return kernels_as_bands(x)
+
+    def spatial(self, x: Tensor) -> Tensor:
+        """Blocks over rows and columns and the head: from a patch's stem output to logits."""
         x = self.spatial_block_1(x)
         x = self.spatial_block_2(x)
         x = x.mean(dim=(2, 3, 4))  # K

@@ -18,21 +18,19 @@ def use_channels_last(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if type(module) in FASTER:
             module.__class__ = FASTER[type(module)]
-    # contiguous() would not do: with one input channel the two layouts look alike to it.
-    model.register_forward_pre_hook(
-        lambda _, patches: patches[0].to(memory_format=torch.channels_last_3d)
-    )
     return model
 
 
 class ChannelsLastConv3d(nn.Conv3d):
-    """`nn.Conv3d`, faster where the kernel is as deep as the band axis.
+    """`nn.Conv3d` with channels-last output, faster where the kernel is as deep as the band axis.
 
     Such a kernel moves over rows and columns only, so that each (band, kernel) pair of the input
     is a channel of a 2-D convolution: the spectral collapse and the spatial stem.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        # contiguous() would not do: with one input channel the two layouts look alike to it.
+        x = x.to(memory_format=torch.channels_last_3d)
         bands = x.shape[4]
         if not (self.kernel_size[2] == bands > 1 and self.padding == (0, 0, 0)):
             return super().forward(x)

@@ -36,8 +36,18 @@ class Patches:
 
     def gather(self, pixels: Tensor) -> Tensor:
         """Return the patches ``(batch, 1, P, P, bands)`` centred on flat pixel indices."""
-        width = self.cols + 2 * self.half_width
-        window = torch.arange(2 * self.half_width + 1, device=pixels.device)
+        return self.spectra[self.around(self.positions(pixels), self.half_width)].unsqueeze(1)
+
+    def positions(self, pixels: Tensor) -> Tensor:
+        """Where flat pixel indices of the scene lie in `spectra`."""
         row, col = pixels // self.cols, pixels % self.cols
-        index = (row[:, None] + window)[:, :, None] * width + (col[:, None] + window)[:, None, :]
-        return self.spectra[index].unsqueeze(1)
+        return (row + self.half_width) * self._width + col + self.half_width
+
+    def around(self, positions: Tensor, half_width: int) -> Tensor:
+        """Positions of the windows about `positions`: (n,) becomes (n, 2h + 1, 2h + 1)."""
+        offsets = torch.arange(-half_width, half_width + 1, device=positions.device)
+        return positions[:, None, None] + offsets[:, None] * self._width + offsets
+
+    @property
+    def _width(self) -> int:
+        return self.cols + 2 * self.half_width

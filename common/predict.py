@@ -1,19 +1,65 @@
 """A trained or half-trained network on many pixels, in batches and without gradients."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.patches import Patches
 
-BATCH_SIZE = 64
+BATCH_SIZE = 64  # patches
+PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 
 
 @torch.no_grad()
 def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
-    """Logits ``(pixels, classes)`` of flat pixel indices, with the network in evaluation mode."""
+    """Logits ``(pixels, classes)`` of flat pixel indices, with the network in evaluation mode.
+
+    A network with the methods `spectral`, `spatial_stem` and `spatial` is computed position by
+    position (see `dense_logits`), any other one patch by patch.
+    """
     model.eval()
-    return torch.cat([model(patches.gather(batch)) for batch in pixels.split(BATCH_SIZE)])
+    if not hasattr(model, "spectral"):
+        return in_batches(lambda batch: model(patches.gather(batch)), pixels, BATCH_SIZE)
+    order = pixels.argsort()  # neighbours share most of their windows
+    chunks = pixels[order].split(PIXELS_PER_CHUNK)
+    ordered = torch.cat([dense_logits(model, patches, chunk) for chunk in chunks])
+    return ordered[order.argsort()]
+
+
+def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
+    """Logits of a network whose spectral half sees one pixel at a time, as SSRN's does.
+
+    Neighbouring patches share pixels.  So the spectral half is computed once for each pixel, the
+    3×3 spatial stem once for each of its positions, and only what follows once for each patch.
+    Zero padding outside the scene is a pixel with a zero spectrum, like in a patch.
+    """
+    p = patches.half_width
+    windows = patches.around(patches.positions(pixels), p - 1)
+    stem_positions, windows = torch.unique(windows, return_inverse=True)
+    windows_3x3 = patches.around(stem_positions, 1)
+    pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
+
+    spectra_per_batch = BATCH_SIZE * (2 * p + 1) ** 2
+    features = in_batches(
+        lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
+        pixel_positions,
+        spectra_per_batch,
+    )
+    stem = in_batches(
+        lambda at: model.spatial_stem(features[at].unsqueeze(1)).flatten(1),
+        windows_3x3,
+        spectra_per_batch // 9,
+    )
+    return in_batches(
+        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, BATCH_SIZE
+    )
+
+
+def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int) -> Tensor:
+    """Apply `function` to `rows` a batch at a time and join what it gives."""
+    return torch.cat([function(batch) for batch in rows.split(batch_size)])
 
 
 def predict(model: nn.Module, patches: Patches, pixels: np.ndarray) -> np.ndarray:

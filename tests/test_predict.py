@@ -1,0 +1,50 @@
+"""Computing SSRN position by position gives what computing it patch by patch gives."""
+
+import numpy as np
+import pytest
+import torch
+
+import common.predict
+from common.channels_last import use_channels_last
+from common.patches import Patches
+from common.predict import logits, predict
+from SSRN.SSRN import SSRN
+
+ROWS, COLS, BANDS = 9, 11, 20
+
+
+def trained_like(model: SSRN) -> SSRN:
+    """Batch norms that shift and scale, so that a zero spectrum has an image unlike zero."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            for values in (module.weight.data, module.running_var, module.running_mean):
+                values.uniform_(0.2, 1.5, generator=generator)
+            module.bias.data.normal_(generator=generator)
+    return model
+
+
+@pytest.mark.parametrize("half_width", [2, 3, 5])
+@pytest.mark.parametrize("chunk", [7, 16_384])
+@pytest.mark.parametrize("prepare", [lambda model: model, use_channels_last])
+def test_dense_logits_equal_those_of_every_patch(monkeypatch, half_width, chunk, prepare):
+    monkeypatch.setattr(common.predict, "PIXELS_PER_CHUNK", chunk)
+    torch.manual_seed(0)
+    model = prepare(trained_like(SSRN(BANDS, classes=4, kernels=6)).double().eval())
+    cube = np.random.default_rng(0).normal(size=(ROWS, COLS, BANDS))
+    patches = Patches.of_cube(cube.astype(np.float32), half_width, torch.device("cpu"))
+    patches = Patches(patches.spectra.double(), COLS, half_width)
+    pixels = torch.randperm(ROWS * COLS)  # the scene's edges and corners among them
+    with torch.no_grad():
+        expected = model(patches.gather(pixels))
+    torch.testing.assert_close(logits(model, patches, pixels), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_predict_gives_labels_from_one_on():
+    model = SSRN(BANDS, classes=4, kernels=6)
+    cube = np.random.default_rng(0).normal(size=(ROWS, COLS, BANDS)).astype(np.float32)
+    patches = Patches.of_cube(cube, 2, torch.device("cpu"))
+    labels = predict(model, patches, np.array([5, 0, 98]))
+    assert labels.shape == (3,)
+    assert set(labels) <= {1, 2, 3, 4}
+    assert predict(model, patches, np.array([], np.int64)).shape == (0,)
