@@ -37,8 +37,13 @@ def table(results: Path) -> str:
 
 def _row(path: Path) -> list[str]:
     report = json.loads(path.read_text())
-    attention = report["settings"]["attention"]
-    split = report["split"]
+    settings, split = report["settings"], report["split"]
+    shown = {"attention": None, "optimizer": "adam", "lr": 1e-3, "lr_decay": 1.0}
+    flags = " ".join(
+        f"--{name.replace('_', '-')} {settings[name]}"
+        for name, usual in shown.items()
+        if settings[name] != usual
+    )
     labelled = split["train"] + split["val"] + split["test"]
     scores = [
         f"{100 * report[f'{name}_mean']:.2f} ± {100 * report[f'{name}_std']:.2f}"
@@ -46,7 +51,7 @@ def _row(path: Path) -> list[str]:
     ]
     minutes = [seconds / 60 for seconds in report["train_seconds"]]
     return [
-        f"{report['model']}, `--attention {attention}`" if attention else report["model"],
+        f"{report['model']}, `{flags}`" if flags else report["model"],
         report["dataset"],
         f"{split['train']} of {labelled}",
         str(len(report["oa"])),
