@@ -1,4 +1,4 @@
-"""The two pieces that the layer tables of both networks name again and again."""
+"""What the layer tables of both networks share."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
