@@ -39,7 +39,10 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\n{parser.prog}: interrupted; finished iterations are kept", file=sys.stderr)
+        print(
+            f"\n{parser.prog}: interrupted; the results directory keeps the finished iterations",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

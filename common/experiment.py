@@ -131,7 +131,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     model.load_state_dict(weights.state)
     iteration = test_and_map(run, model, split, directory, 0, 0.0)
     report = build_report(settings, scene, [iteration], run.environment)
-    report["trained_with"] = weights.settings
+    report["trained_with"] = weights.settings | {"seed": weights.seed}
     write_report(out, report)
     print(report_text(report), f"Results: {out}", sep="\n")
     return report
@@ -171,6 +171,7 @@ def test_and_map(
     run: Run, model: nn.Module, split: Split, directory: Path, epochs: int, train_seconds: float
 ) -> Iteration:
     """Predict the test pixels, timed, then whatever else ``--map`` asks for, and write the map."""
+    print(f"testing {len(split.test)} pixels", file=sys.stderr, flush=True)
     start = time.perf_counter()
     predicted = predict(model, run.patches, split.test)
     seconds = time.perf_counter() - start
@@ -179,6 +180,7 @@ def test_and_map(
         wanted = np.ones(labels.size, bool) if run.settings.map == "all" else labels.ravel() > 0
         wanted[split.test] = False
         others = np.flatnonzero(wanted)
+        print(f"mapping {len(others)} further pixels", file=sys.stderr, flush=True)
         label_map = np.zeros(labels.shape, np.uint8 if run.scene.classes < 256 else np.uint16)
         label_map.flat[split.test] = predicted
         label_map.flat[others] = predict(model, run.patches, others)

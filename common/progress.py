@@ -1,5 +1,6 @@
 """A progress bar per iteration on a terminal; now and then a plain line in a file."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,9 @@ def epoch_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]
     epochs : int
         Epochs at most, for the time left.
     """
-    if sys.stderr.isatty():
-        with tqdm(total=epochs, desc=title, unit="epoch", dynamic_ncols=True) as bar:
+    if sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns:
+        layout = "{desc} {percentage:3.0f}% |{bar}| {n}/{total}, at most {remaining} left{postfix}"
+        with tqdm(total=epochs, desc=title, bar_format=layout, dynamic_ncols=True) as bar:
 
             def show(epoch: Epoch) -> None:
                 bar.set_postfix_str(_figures(epoch), refresh=False)
@@ -54,6 +56,6 @@ def epoch_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]
 
 def _figures(epoch: Epoch) -> str:
     return (
-        f"loss {epoch.train_loss:.4f}, val loss {epoch.validation_loss:.4f}, "
-        f"val accuracy {100 * epoch.validation_accuracy:.2f} %"
+        f"val acc {100 * epoch.validation_accuracy:.2f} %, "
+        f"loss {epoch.train_loss:.4f}, val loss {epoch.validation_loss:.4f}"
     )

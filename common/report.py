@@ -153,20 +153,16 @@ def report_json(report: dict) -> str:
 
 def report_text(report: dict) -> str:
     """The report in words: per-class and overall accuracies in per cent, mean ± std."""
-    split, done = report["split"], len(report["oa"])
-    attention = report["settings"]["attention"]
-    model = f"{report['model']} ({attention} attention)" if attention else report["model"]
-    lines = [
-        f"{model} on {report['dataset']}: {done} iteration{'s' if done > 1 else ''}, "
-        f"{split['train']} training, {split['val']} validation and {split['test']} test pixels",
-        "",
-        f"{'class':<34}{'train':>7}{'test':>8}   accuracy %",
-    ]
+    split = report["split"]
+    lines = [*_headline(report), "", f"{'class':<34}{'train':>7}{'test':>8}   accuracy %"]
     train, test = (np.mean(split[f"{part}_per_class"], axis=0) for part in ("train", "test"))
+    several = len(report["oa"]) > 1
     for c, name in enumerate(report["class_names"]):
-        accuracy = _percent(report["per_class_mean"][c], report["per_class_std"][c])
+        std = report["per_class_std"][c] if several else None
+        accuracy = _percent(report["per_class_mean"][c], std)
         lines.append(f"{c + 1:>3} {name[:30]:<30}{train[c]:>7.0f}{test[c]:>8.0f}   {accuracy}")
-    lines += ["", f"{'':<34}{'mean ± std':<18}each iteration"]
+
+    lines += ["", f"{'':<34}{'mean ± std':>14}   each iteration" if several else ""]
     titles = {
         "oa": "OA %",
         "aa": "AA %",
@@ -174,19 +170,41 @@ def report_text(report: dict) -> str:
         "aa_users": "AA % (user's accuracy)",
     }
     for name, title in titles.items():
-        each = "  ".join(f"{100 * value:.2f}" for value in report[name])
-        summary = _percent(report[f"{name}_mean"], report[f"{name}_std"])
-        lines.append(f"{title:<34}{summary:<18}{each}")
+        each = "  ".join(f"{100 * value:.2f}" for value in report[name]) if several else ""
+        summary = _percent(report[f"{name}_mean"], report[f"{name}_std"] if several else None)
+        lines.append(f"{title:<34}{summary:>14}   {each}".rstrip())
+    trained = "trained_with" not in report
     for name, title in {"train_seconds": "training, s", "test_seconds": "testing, s"}.items():
-        each = "  ".join(f"{value:.1f}" for value in report[name])
-        summary = f"{np.mean(report[name]):.1f} ± {np.std(report[name]):.1f}"
-        lines.append(f"{title:<34}{summary:<18}{each}")
-    epochs = "  ".join(str(count) for count in report["epochs_run"])
-    lines.append(f"{'epochs':<34}{'':<18}{epochs}")
+        each = "  ".join(f"{value:.1f}" for value in report[name]) if several else ""
+        if trained or name == "test_seconds":
+            lines.append(f"{title:<34}{np.mean(report[name]):>14.1f}   {each}".rstrip())
+    if trained:
+        lines.append(f"{'epochs':<34}{', '.join(map(str, report['epochs_run'])):>14}")
     return "\n".join(lines) + "\n"
 
 
+def _headline(report: dict) -> list[str]:
+    """What was run, on what, with which settings and where."""
+    settings, environment, split = report["settings"], report["environment"], report["split"]
+    trained_with = report.get("trained_with")
+    shown = trained_with or settings
+    attention = f" ({shown['attention']} attention)" if shown["attention"] else ""
+    done, asked = len(report["oa"]), settings["iter"]
+    iterations = f"{done} of {asked} iterations" if done < asked else f"iterations: {done}"
+    flags = ("epoch", "patch", "kernel", "valid_split", "optimizer", "lr", "lr_decay", "batch_size")
+    what = f"weights of {settings['weights']}" if trained_with else iterations
+    return [
+        f"{report['model']}{attention} on {report['dataset']}, {what}, seed {settings['seed']}",
+        f"pixels: {split['train']} training, {split['val']} validation, {split['test']} test",
+        "trained with " + ", ".join(f"{flag} {shown[flag]}" for flag in flags),
+        f"{report['date']}, {environment['device']} ({environment['device_name']}, "
+        f"{environment['threads']} threads), torch {environment['torch']}, "
+        f"commit {(environment['commit'] or 'unknown')[:12]}",
+    ]
+
+
 def _percent(mean: float | None, std: float | None) -> str:
+    """Per cent with ± where there is a std to show: one iteration has none."""
     if mean is None or math.isnan(mean):
         return "not tested"
-    return f"{100 * mean:6.2f} ± {100 * std:.2f}"
+    return f"{100 * mean:6.2f}" + ("" if std is None else f" ± {100 * std:.2f}")

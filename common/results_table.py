@@ -1,7 +1,8 @@
 """The README's results table, made from the published `report.json` files.
 
 Run as ``python -m common.results_table``: it rewrites the lines of README.md between the two
-marks.  With ``--check`` it writes nothing and fails where the table is not up to date.
+marks, and the `report.txt` beside each `report.json`.  With ``--check`` it writes nothing and
+fails where the table is not up to date.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 from common.files import REPOSITORY, write_file
+from common.report import report_text
 
 BEGIN = "<!-- results: written by python -m common.results_table -->"
 END = "<!-- results: end -->"
@@ -23,7 +25,6 @@ COLUMNS = (
     "κ × 100",
     "AA % (user's)",
     "epochs",
-    "training, min",
     "report",
 )
 
@@ -46,10 +47,10 @@ def _row(path: Path) -> list[str]:
     )
     labelled = split["train"] + split["val"] + split["test"]
     scores = [
-        f"{100 * report[f'{name}_mean']:.2f} ± {100 * report[f'{name}_std']:.2f}"
+        f"{100 * report[f'{name}_mean']:.2f}"
+        + (f" ± {100 * report[f'{name}_std']:.2f}" if len(report["oa"]) > 1 else "")
         for name in ("oa", "aa", "kappa", "aa_users")
     ]
-    minutes = [seconds / 60 for seconds in report["train_seconds"]]
     return [
         f"{report['model']}, `{flags}`" if flags else report["model"],
         report["dataset"],
@@ -57,7 +58,6 @@ def _row(path: Path) -> list[str]:
         str(len(report["oa"])),
         *scores,
         ", ".join(map(str, report["epochs_run"])),
-        ", ".join(f"{value:.0f}" for value in minutes),
         f"[report.txt](results/published/{path.parent.name}/report.txt)",
     ]
 
@@ -77,6 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if not check:
         write_file(readme, new)
+        for path in (REPOSITORY / "results" / "published").glob("*/report.json"):
+            write_file(path.with_name("report.txt"), report_text(json.loads(path.read_text())))
     return 0
 
 

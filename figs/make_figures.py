@@ -1,4 +1,7 @@
-"""The pictures of the README, made from the published results: ``python figs/make_figures.py``."""
+"""The pictures of the README, made from the published results: ``python figs/make_figures.py``.
+
+``python figs/make_figures.py RESULTS_DIRECTORY PICTURE.png`` draws the same of any run.
+"""
 
 import json
 import sys
@@ -41,6 +44,8 @@ def maps_figure(results: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    maps_figure(
-        ROOT / "results" / "published" / "IN_A2S2KResNet_paper", ROOT / "figs" / "IN_maps.png"
-    )
+    if len(sys.argv) == 3:
+        maps_figure(Path(sys.argv[1]), Path(sys.argv[2]))
+    else:
+        published = ROOT / "results" / "published"
+        maps_figure(published / "IN_A2S2KResNet_paper", ROOT / "figs" / "IN_maps.png")

@@ -78,7 +78,10 @@ def test_training_logits_loss_and_gradients(case, dtype, tolerance):
         )
 
 
-@pytest.mark.parametrize(("case", "parameters"), [("a2s2k_official", 370_736), ("ssrn", 364_168)])
+@pytest.mark.parametrize(
+    ("case", "parameters"),
+    [("a2s2k_official", 370_736), ("a2s2k_paper", 373_160), ("ssrn", 364_168)],
+)
 def test_parameter_count_at_indian_pines_size(case, parameters):
     model = build(case, bands=200, classes=16)
     assert sum(p.numel() for p in model.parameters()) == parameters

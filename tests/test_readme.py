@@ -1,6 +1,8 @@
 """The README says what the project does: its table, its flags, its files."""
 
+import json
 import re
+import shutil
 
 import pytest
 
@@ -8,7 +10,9 @@ from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
 from common import results_table
 from common.cli import build_parser
 from common.files import REPOSITORY
+from common.report import report_text
 
+PUBLISHED = REPOSITORY / "results" / "published"
 README = (REPOSITORY / "README.md").read_text()
 
 
@@ -19,12 +23,17 @@ def test_results_table_is_made_from_the_reports():
 def test_an_old_table_is_noticed(tmp_path, monkeypatch, capsys):
     old = README.replace(results_table.END, "| made up |\n" + results_table.END)
     (tmp_path / "README.md").write_text(old)
-    (tmp_path / "results").symlink_to(REPOSITORY / "results")
+    shutil.copytree(PUBLISHED, tmp_path / "results" / "published")
     monkeypatch.setattr(results_table, "REPOSITORY", tmp_path)
     assert results_table.main(["--check"]) == 1
     assert "its table is old" in capsys.readouterr().err
     assert results_table.main([]) == 0
     assert (tmp_path / "README.md").read_text() == README
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*/report.json")))
+def test_published_texts_say_what_the_reports_hold(path):
+    assert path.with_name("report.txt").read_text() == report_text(json.loads(path.read_text()))
 
 
 def test_flag_table_lists_every_flag_and_no_other():

@@ -28,7 +28,10 @@ def run_script(script: str, out: Path, *flags: str) -> tuple[dict, int]:
     return json.loads((out / "report.json").read_text()), usage.ru_maxrss * 1024
 
 
-@pytest.mark.parametrize("script", ["A2S2KResNet/A2S2KResNet.py", "SSRN/SSRN.py"])
+SCRIPTS = ["A2S2KResNet/A2S2KResNet.py", "SSRN/SSRN.py"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_indian_pines(script, tmp_path):
     report, peak = run_script(script, tmp_path / "out", "-d", "IN", "-e", "5")
     assert report["split"]["test"] == 8213
@@ -36,7 +39,8 @@ def test_indian_pines(script, tmp_path):
     assert peak < 1.5 * GB
 
 
-def test_scene_of_the_size_of_pavia_university(tmp_path):
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scene_of_the_size_of_pavia_university(script, tmp_path):
     labels = read_mat(original("PaviaU_gt.mat"), "paviaU_gt")
     generator = np.random.default_rng(0)
     cube = generator.integers(500, 2500, size=(10, 103))[labels]
@@ -44,7 +48,7 @@ def test_scene_of_the_size_of_pavia_university(tmp_path):
     scipy.io.savemat(tmp_path / "PaviaU.mat", {"paviaU": cube.clip(0).astype(np.uint16)})
     scipy.io.savemat(tmp_path / "PaviaU_gt.mat", {"paviaU_gt": labels})
     flags = ["-d", "UP", "-e", "1", "--data-dir", str(tmp_path)]
-    report, peak = run_script("SSRN/SSRN.py", tmp_path / "out", *flags)
+    report, peak = run_script(script, tmp_path / "out", *flags)
     assert report["split"]["test"] == 34_232
     assert report["oa"][0] > 0.9
     assert peak < 1.5 * GB
