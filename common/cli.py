@@ -28,7 +28,7 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
     arguments : list of str, optional
         The command line without the program's name; ``sys.argv`` if left out.
     """
-    parser = build_parser(network, defaults)
+    parser = build_parser(defaults)
     try:
         settings = dataclasses.replace(defaults, **vars(parser.parse_args(arguments)))
         if settings.weights is None:
@@ -47,7 +47,7 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
     return 0
 
 
-def build_parser(network: type[nn.Module], defaults: Settings) -> argparse.ArgumentParser:
+def build_parser(defaults: Settings) -> argparse.ArgumentParser:
     """Build the parser; its destinations are the fields of `Settings`."""
     description = f"Train and test {defaults.model} on a hyperspectral scene."
     parser = OneLineParser(

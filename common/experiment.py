@@ -96,7 +96,7 @@ def train_and_test(network: type[nn.Module], settings: Settings) -> dict:
         iterations.append(test_and_map(run, model, split, directory, len(history), seconds))
         report = build_report(settings, scene, iterations, run.environment)
         write_report(out, report)
-    print(report_text(report), f"Results: {out}", sep="\n")
+    print_report(report, out)
     return report
 
 
@@ -133,7 +133,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     report = build_report(settings, scene, [iteration], run.environment)
     report["trained_with"] = weights.settings | {"seed": weights.seed}
     write_report(out, report)
-    print(report_text(report), f"Results: {out}", sep="\n")
+    print_report(report, out)
     return report
 
 
@@ -186,6 +186,11 @@ def test_and_map(
         label_map.flat[others] = predict(model, run.patches, others)
         write_map(directory, label_map, run.scene)
     return Iteration(split, predicted, epochs, train_seconds, seconds)
+
+
+def print_report(report: dict, out: Path) -> None:
+    """Show on the terminal what ``report.txt`` holds, and where it is."""
+    print(report_text(report), f"Results: {out}", sep="\n")
 
 
 def trained_weights(run: Run, model: nn.Module, seed: int, split: Split) -> Weights:

@@ -85,8 +85,9 @@ def build_report(
 def _split_entry(labels: np.ndarray, classes: int, splits: list[Split]) -> dict:
     parts = ("train", "val", "test")
     entry: dict = {part: len(getattr(splits[0], part)) for part in parts}
+    checksums = [split.sha256() for split in splits]
     for part in parts:
-        entry[f"{part}_sha256"] = [split.sha256()[part] for split in splits]
+        entry[f"{part}_sha256"] = [checksum[part] for checksum in checksums]
     for part in parts:
         counts = [
             np.bincount(labels[getattr(split, part)], minlength=classes + 1) for split in splits

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.files import REPOSITORY, write_file
 from common.report import report_text
+from common.settings import Settings
 
 BEGIN = "<!-- results: written by python -m common.results_table -->"
 END = "<!-- results: end -->"
@@ -39,11 +40,11 @@ def table(results: Path) -> str:
 def _row(path: Path) -> list[str]:
     report = json.loads(path.read_text())
     settings, split = report["settings"], report["split"]
-    shown = {"attention": None, "optimizer": "adam", "lr": 1e-3, "lr_decay": 1.0}
+    usual = Settings(model=report["model"])
     flags = " ".join(
         f"--{name.replace('_', '-')} {settings[name]}"
-        for name, usual in shown.items()
-        if settings[name] != usual
+        for name in ("attention", "optimizer", "lr", "lr_decay")
+        if settings[name] != getattr(usual, name)
     )
     labelled = split["train"] + split["val"] + split["test"]
     scores = [

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
+from A2S2KResNet.A2S2KResNet import DEFAULTS
 from common import results_table
 from common.cli import build_parser
 from common.files import REPOSITORY
@@ -37,7 +37,7 @@ def test_published_texts_say_what_the_reports_hold(path):
 
 
 def test_flag_table_lists_every_flag_and_no_other():
-    parser = build_parser(A2S2KResNet, DEFAULTS)
+    parser = build_parser(DEFAULTS)
     actual = {flag for action in parser._actions for flag in action.option_strings}
     rows = re.findall(r"^\| `-.*?\|", README, flags=re.MULTILINE)
     listed = {flag for row in rows for flag in re.findall(r"`(--?[a-zA-Z_-]+)", row)}
