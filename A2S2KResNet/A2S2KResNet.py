@@ -17,7 +17,13 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
 
 from common.cli import main
-from common.layers import ConvBNReLU, kernels_as_bands, spectral_length
+from common.layers import (
+    BatchNormReLU,
+    ConvBNReLU,
+    WeightedSum,
+    kernels_as_bands,
+    spectral_length,
+)
 from common.settings import Settings
 
 DEFAULTS = Settings(
@@ -82,7 +88,7 @@ class A2S2KResNet(nn.Module):
         return self.classifier(x)
 
 
-class KernelAttention(nn.Module):
+class KernelAttention(WeightedSum):
     """Selective kernels: weigh the two branches, kernel by kernel, and add them.
 
     ``attention="paper"`` has one excitation layer per branch.  ``"official"`` repeats the
@@ -98,17 +104,13 @@ class KernelAttention(nn.Module):
         self.excite_3x3x7 = nn.Conv3d(squeezed, kernels, 1)
         self.excite_1x1x7 = nn.Conv3d(squeezed, kernels, 1) if attention == "paper" else None
 
-    def forward(self, branch_1x1x7: Tensor, branch_3x3x7: Tensor) -> Tensor:
-        weights = self.branch_weights(branch_1x1x7 + branch_3x3x7)
-        return branch_1x1x7 * weights[0] + branch_3x3x7 * weights[1]
-
-    def branch_weights(self, u: Tensor) -> Tensor:
-        """Weight of each branch for each kernel, ``(2, batch, kernels, 1, 1, 1)``: sum 1 over 2."""
-        s = u.mean(dim=(2, 3, 4), keepdim=True)
+    def weights(self, averages: Tensor) -> Tensor:
+        """Softmax over the branches (1,1,7) and (3,3,7): ``(2, batch, kernels)``."""
+        s = averages.sum(dim=0)[..., None, None, None]  # the average of U, the branches' sum
         z = F.relu(self.squeeze(s))
         shared = self.excite_1x1x7 is None  # "official"
         excite_1x1x7 = self.excite_3x3x7 if shared else self.excite_1x1x7
-        return torch.stack([excite_1x1x7(z), self.excite_3x3x7(z)]).softmax(dim=0)
+        return torch.stack([excite_1x1x7(z), self.excite_3x3x7(z)]).softmax(dim=0).flatten(2)
 
 
 class ResidualBlock(nn.Module):
@@ -125,26 +127,25 @@ class ResidualBlock(nn.Module):
             raise ValueError(f"form is {form!r}; it must be 'start', 'middle' or 'end'")
         self.form = form
         if form != "start":
-            self.bn0 = nn.BatchNorm3d(kernels)
+            self.bn0 = BatchNormReLU(kernels)
         self.conv1 = nn.Conv3d(kernels, kernels, kernel_size, padding="same")
-        self.bn1 = nn.BatchNorm3d(kernels)
+        self.bn1 = BatchNormReLU(kernels, relu_before=True)
         self.conv2 = nn.Conv3d(kernels, kernels, kernel_size, padding="same")
         if form != "middle":
-            self.bn2 = nn.BatchNorm3d(kernels)
+            self.bn2 = BatchNormReLU(kernels, relu=form == "end")
         self.efr = EFR()
 
     def forward(self, x: Tensor) -> Tensor:
-        out = x if self.form == "start" else F.relu(self.bn0(x))
-        out = F.relu(self.conv1(out))
-        out = F.relu(self.bn1(out))
+        out = x if self.form == "start" else self.bn0(x)  # BN → ReLU
+        out = self.bn1(self.conv1(out))  # conv → ReLU → BN → ReLU
         out = self.conv2(out)
         if self.form == "start":
-            out = self.bn2(out)
-        out = x + self.efr(out)
-        return F.relu(self.bn2(out)) if self.form == "end" else out
+            out = self.bn2(out)  # BN
+        out = self.efr(out, shortcut=x)
+        return self.bn2(out) if self.form == "end" else out  # BN → ReLU
 
 
-class EFR(nn.Module):
+class EFR(WeightedSum):
     """Efficient feature recalibration: a gate per kernel.
 
     The gate sees its kernel's global average and those of the two neighbouring kernels.
@@ -155,13 +156,10 @@ class EFR(nn.Module):
         self.weight = nn.Parameter(torch.empty(1, 1, 3))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as torch.nn.Conv1d does
 
-    def gates(self, x: Tensor) -> Tensor:
-        """Gate of each kernel, in 0..1: ``(batch, kernels)``."""
-        averages = x.mean(dim=(2, 3, 4))
-        return F.conv1d(averages.unsqueeze(1), self.weight, padding=1).squeeze(1).sigmoid()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gates(x)[:, :, None, None, None]
+    def weights(self, averages: Tensor) -> Tensor:
+        """Gate of each kernel, in 0..1: ``(1, batch, kernels)``."""
+        neighbours = F.pad(averages, (1, 1)).unfold(2, 3, 1)  # a 1-D convolution of size 3
+        return (neighbours @ self.weight.flatten()).sigmoid()
 
 
 if __name__ == "__main__":

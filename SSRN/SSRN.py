@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
 
 from common.cli import main
-from common.layers import ConvBNReLU, kernels_as_bands, spectral_length
+from common.layers import BatchNormReLU, ConvBNReLU, kernels_as_bands, spectral_length
 from common.settings import Settings
 
 DEFAULTS = Settings(
@@ -92,15 +91,13 @@ class ResidualBlock(nn.Module):
     def __init__(self, kernels: int, kernel_size: tuple[int, int, int]) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(kernels, kernels, kernel_size, padding="same")
-        self.bn1 = nn.BatchNorm3d(kernels)
+        self.bn1 = BatchNormReLU(kernels, relu_before=True)
         self.conv2 = nn.Conv3d(kernels, kernels, kernel_size, padding="same")
-        self.bn2 = nn.BatchNorm3d(kernels)
+        self.bn2 = BatchNormReLU(kernels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.conv1(x))
-        out = F.relu(self.bn1(out))
-        out = self.bn2(self.conv2(out))
-        return F.relu(x + out)
+        out = self.bn1(self.conv1(x))  # conv → ReLU → BN → ReLU
+        return self.bn2(self.conv2(out), shortcut=x)  # conv → BN → + x → ReLU
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from torch import nn
 
+from common.device import PRECISIONS
 from common.errors import InputError, OneLineParser
 from common.experiment import evaluate, train_and_test
 from common.optimizers import OPTIMIZERS
+from common.recipe import RECIPES, with_recipe
 from common.scene import SCENES
 from common.settings import Settings
 
@@ -30,7 +32,10 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
     """
     parser = build_parser(defaults)
     try:
-        settings = dataclasses.replace(defaults, **vars(parser.parse_args(arguments)))
+        given = parser.parse_args(arguments)
+        defaults = with_recipe(defaults, given.recipe)
+        given = build_parser(defaults).parse_args(arguments)
+        settings = dataclasses.replace(defaults, **vars(given))
         if settings.weights is None:
             train_and_test(network, settings)
         else:
@@ -69,11 +74,15 @@ def build_parser(defaults: Settings) -> argparse.ArgumentParser:
     add("--batch-size", type=count(1), help="patches per training step")
     add("--lr", type=positive, help="learning rate")
     add("--lr-decay", type=decay, help="factor on the learning rate per epoch")
+    add("--recipe", choices=list(RECIPES), help="the paper's training, or a much shorter one")
     add("--data-dir", help="where the scenes lie, else $HSI_DATA_DIR, else dataset/")
     add("--out", help="results directory, else results/<model>_<scene>_<time>")
     add("--overwrite", action="store_true", help="replace the results in --out")
     add("--weights", metavar="FILE", help="train nothing; test and map with these weights")
     add("--device", help="auto, cpu, cuda or cuda:N")
+    add(
+        "--precision", choices=list(PRECISIONS), help="of the convolutions; auto: bf16 if fast here"
+    )
     add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
     for action in parser._actions[1:]:  # all but --help
         default = getattr(defaults, action.dest)

@@ -29,6 +29,24 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return "fp32" or "bf16": what `--precision` names, or what "auto" finds on this hardware.
+
+    "auto" is bf16 on GPUs since Ampere and on CPUs with AMX or AVX512-BF16, else fp32.
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        has = getattr(torch.cpu, "get_capabilities", dict)()
+        has_bf16 = has.get("avx512_bf16", False) or has.get("amx_bf16", False)
+    return "bf16" if has_bf16 else "fp32"
+
+
 def make_deterministic() -> None:
     """Choose only kernels that give the same bits twice on one machine."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

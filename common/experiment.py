@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.channels_last import use_channels_last
-from common.device import choose_device, make_deterministic
+from common.device import PRECISIONS, choose_device, choose_precision, make_deterministic
 from common.errors import InputError
+from common.fused import use_fast_form
 from common.memory import keep_freed_memory
 from common.patches import Patches
 from common.predict import predict
@@ -156,15 +156,16 @@ def start_run(
     )
     patches = Patches.of_cube(preprocessing.apply(scene.cube), settings.patch, device)
     environment = describe_environment(device)  # before any tracked file may change
+    environment["precision"] = choose_precision(settings.precision, device)
     prepare_output(out)
     write_scene_pictures(out, scene)
     return Run(settings, scene, preprocessing, patches, out, environment)
 
 
 def build(network: type[nn.Module], run: Run) -> nn.Module:
-    """Make the network with initial weights, on the run's device and in its fastest layout."""
-    model = network(**run.network_arguments)
-    return model.to(run.device) if run.device.type == "cuda" else use_channels_last(model)
+    """Make the network with initial weights, in its fast form on the run's device."""
+    dtype = PRECISIONS[run.environment["precision"]]
+    return use_fast_form(network(**run.network_arguments), run.device, dtype)
 
 
 def test_and_map(

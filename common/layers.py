@@ -1,7 +1,35 @@
-"""What the layer tables of both networks share."""
+"""What the layer tables of both networks share, in plain `torch.nn`.
 
+`common/fused.py` has a faster form of `BatchNormReLU` and `WeightedSum` for the CPU.
+"""
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class BatchNormReLU(nn.BatchNorm3d):
+    """Batch norm with the ReLUs around it: [ReLU →] BN [→ + shortcut] [→ ReLU].
+
+    Parameters
+    ----------
+    kernels : int
+        Kernels of the feature map.
+    relu_before, relu : bool
+        Whether there is a ReLU before the batch norm, and one at the end.
+    """
+
+    def __init__(
+        self, kernels: int, eps: float = 1e-5, *, relu_before: bool = False, relu: bool = True
+    ) -> None:
+        super().__init__(kernels, eps=eps)
+        self.relu_before = relu_before
+        self.relu = relu
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        x = super().forward(F.relu(x) if self.relu_before else x)
+        x = x if shortcut is None else x + shortcut
+        return F.relu(x) if self.relu else x
 
 
 class ConvBNReLU(nn.Module):
@@ -13,10 +41,32 @@ class ConvBNReLU(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple, **conv) -> None:
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, **conv)
-        self.bn = nn.BatchNorm3d(out_channels, eps=1e-3)
+        self.bn = BatchNormReLU(out_channels, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        return self.bn(self.conv(x))
+
+
+class WeightedSum(nn.Module):
+    """Feature maps times a weight per patch and kernel, added up: x₁ w₁ + x₂ w₂ + … [+ shortcut].
+
+    What the weights are is for a subclass to say: `weights` gets the maps' global averages over
+    rows, cols and bands, ``(maps, batch, kernels)``, and returns as many weights.
+    """
+
+    def weights(self, averages: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, *maps: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        averages = torch.stack([x.mean(dim=(2, 3, 4), dtype=_wide(x.dtype)) for x in maps])
+        weights = self.weights(averages)[..., None, None, None]
+        total = sum(x * w for x, w in zip(maps, weights, strict=True))
+        return total if shortcut is None else shortcut + total
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """Type to sum up in."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def kernels_as_bands(x: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """The optimizers that `-o` names."""
 
+import inspect
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
@@ -56,3 +57,27 @@ OPTIMIZERS = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
+
+
+def make_optimizer(name: str, model: nn.Module, lr: float, on_gpu: bool) -> Optimizer:
+    """Make the optimizer called `name`, in its fastest form on the device.
+
+    On a GPU the learning rate is a tensor and the update can be captured in a CUDA graph, where
+    PyTorch's implementation offers that.
+    """
+    kind = OPTIMIZERS[name]
+    arguments = inspect.signature(kind).parameters
+    options = {"fused": True} if "fused" in arguments else {}
+    if on_gpu and "capturable" in arguments:
+        options["capturable"] = True
+        lr = torch.tensor(lr, device=next(model.parameters()).device)
+    return kind(model.parameters(), lr=lr, **options)
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

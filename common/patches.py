@@ -1,5 +1,6 @@
 """Patches: the P×P×bands neighbourhood of a pixel, gathered from one padded cube."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +35,16 @@ class Patches:
         padded[p : p + rows, p : p + cols] = torch.from_numpy(cube)
         return cls(spectra=padded.view(-1, bands), cols=cols, half_width=p)
 
-    def gather(self, pixels: Tensor) -> Tensor:
-        """Return the patches ``(batch, 1, P, P, bands)`` centred on flat pixel indices."""
-        return self.spectra[self.around(self.positions(pixels), self.half_width)].unsqueeze(1)
+    def gather(self, pixels: Tensor, symmetries: Tensor | None = None) -> Tensor:
+        """Return the patches ``(batch, 1, P, P, bands)`` centred on flat pixel indices.
+
+        `symmetries`, one of 0..7 per patch, turn and mirror them: the eight symmetries of a square.
+        """
+        windows = self.around(self.positions(pixels), self.half_width)
+        if symmetries is not None:
+            turned = _symmetries(windows.shape[1], windows.device)[symmetries]
+            windows = windows.flatten(1).gather(1, turned).view_as(windows)
+        return self.spectra[windows].unsqueeze(1)
 
     def positions(self, pixels: Tensor) -> Tensor:
         """Where flat pixel indices of the scene lie in `spectra`."""
@@ -51,3 +59,11 @@ class Patches:
     @property
     def _width(self) -> int:
         return self.cols + 2 * self.half_width
+
+
+@functools.cache
+def _symmetries(size: int, device: torch.device) -> Tensor:
+    """Return the eight ways to turn and mirror a square of flat indices: ``(8, size * size)``."""
+    square = torch.arange(size * size, device=device).view(size, size)
+    turned = [square.rot90(quarter) for quarter in range(4)]
+    return torch.stack([t.flatten() for t in (*turned, *(t.T for t in turned))])

@@ -24,11 +24,13 @@ class Settings:
     batch_size: int = 16
     lr: float = 1e-3
     lr_decay: float = 1.0
+    recipe: str = "paper"
     data_dir: str | None = None
     out: str | None = None
     overwrite: bool = False
     weights: str | None = None
     device: str = "auto"
+    precision: str = "auto"
     map: str = "labelled"
 
     def network_arguments(self) -> dict:

@@ -1,6 +1,7 @@
 """Training: one network, one split, early stopping, the best epoch's weights."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,18 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.errors import InputError
-from common.optimizers import OPTIMIZERS
+from common.optimizers import make_optimizer, set_learning_rate
 from common.patches import Patches
 from common.predict import logits
+from common.recipe import RECIPES, learning_rate
 from common.settings import Settings
 from common.split import Split
+from common.step import GraphedStep, TrainingStep
 
 PATIENCE = 20
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of ``history.csv``: losses are means over the set, accuracies shares 0..1."""
+    """One line of ``history.csv``: losses are means over the set, accuracies shares 0..1.
+
+    The learning rate is that of the epoch's first update.  Validation figures are NaN where the
+    recipe does not validate.
+    """
 
     epoch: int
     learning_rate: float
@@ -45,7 +52,8 @@ def train(
     """Train `model` in place and leave it with the weights of its best epoch.
 
     Cross-entropy over shuffled batches; the last one is partial.  Training stops after
-    `PATIENCE` epochs without a lower mean validation loss, or after ``settings.epoch`` epochs.
+    ``settings.epoch`` epochs, or `PATIENCE` epochs after the one with the lowest mean validation
+    loss; what ``settings.recipe`` changes, `common.recipe.Recipe` says.
 
     Parameters
     ----------
@@ -66,31 +74,27 @@ def train(
     InputError
         No epoch had a finite validation loss.
     """
-    device = patches.spectra.device
+    device, recipe = patches.spectra.device, RECIPES[settings.recipe]
     targets = torch.from_numpy(labels).to(device) - 1
     train_pixels, val_pixels = (torch.from_numpy(s).to(device) for s in (split.train, split.val))
-    optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), lr=settings.lr)
+    step = training_step(model, patches, targets, settings)
 
     history, best_loss, best_epoch, best_weights = [], float("inf"), 0, None
     for number in range(1, settings.epoch + 1):
         start = time.perf_counter()
         seed_epoch(seed, number)
-        order = train_pixels[torch.randperm(len(train_pixels)).to(device)]
-        rate = settings.lr * settings.lr_decay ** (number - 1)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        train_loss, train_accuracy = train_epoch(
-            model, patches, targets, order.split(settings.batch_size), optimizer
-        )
-        val_loss, val_accuracy = loss_and_accuracy(model, patches, targets, val_pixels)
-        seconds = time.perf_counter() - start
+        train_loss, train_accuracy = train_epoch(step, train_pixels, settings, number)
+        val_loss, val_accuracy = math.nan, math.nan
+        if recipe.early_stopping or number == settings.epoch:
+            val_loss, val_accuracy = loss_and_accuracy(model, patches, targets, val_pixels)
+        seconds, rate = time.perf_counter() - start, learning_rate(settings, number - 1)
         epoch = Epoch(number, rate, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
         history.append(epoch)
         on_epoch(epoch)
         if val_loss < best_loss:
             best_loss, best_epoch = val_loss, number
             best_weights = copy.deepcopy(model.state_dict())
-        elif number - best_epoch >= PATIENCE:
+        elif recipe.early_stopping and number - best_epoch >= PATIENCE:
             break
     if best_weights is None:
         raise InputError(
@@ -101,27 +105,33 @@ def train(
     return history
 
 
+def training_step(
+    model: nn.Module, patches: Patches, targets: Tensor, settings: Settings
+) -> TrainingStep:
+    """Choose the update for the device: as one CUDA graph where the optimizer can be captured."""
+    on_gpu = targets.device.type == "cuda"
+    optimizer = make_optimizer(settings.optimizer, model, settings.lr, on_gpu)
+    capturable = on_gpu and optimizer.defaults.get("capturable", False)
+    return (GraphedStep if capturable else TrainingStep)(model, patches, targets, optimizer)
+
+
 def train_epoch(
-    model: nn.Module,
-    patches: Patches,
-    targets: Tensor,
-    batches: tuple[Tensor, ...],
-    optimizer: torch.optim.Optimizer,
+    step: TrainingStep, pixels: Tensor, settings: Settings, number: int
 ) -> tuple[float, float]:
-    """One pass over the batches of pixels; return mean loss and accuracy while training."""
-    model.train()
-    loss_sum = torch.zeros((), device=targets.device)
-    correct = torch.zeros((), dtype=torch.int64, device=targets.device)
-    for pixels in batches:
-        optimizer.zero_grad()
-        scores, target = model(patches.gather(pixels)), targets[pixels]
-        loss = F.cross_entropy(scores, target)
-        loss.backward()
-        optimizer.step()
-        loss_sum += loss.detach() * len(pixels)
-        correct += (scores.argmax(dim=1) == target).sum()
-    count = sum(len(pixels) for pixels in batches)
-    return loss_sum.item() / count, correct.item() / count
+    """One pass over the training pixels; return mean loss and accuracy while training."""
+    step.model.train()
+    step.loss_sum.zero_()
+    step.correct.zero_()
+    batches = pixels[torch.randperm(len(pixels)).to(pixels.device)].split(settings.batch_size)
+    for index, batch in enumerate(batches):
+        set_learning_rate(
+            step.optimizer, learning_rate(settings, number - 1 + index / len(batches))
+        )
+        symmetries = None
+        if RECIPES[settings.recipe].symmetries:
+            symmetries = torch.randint(8, batch.shape).to(batch.device)
+        step(batch, symmetries)
+    return step.loss_sum.item() / len(pixels), step.correct.item() / len(pixels)
 
 
 def loss_and_accuracy(

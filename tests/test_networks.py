@@ -97,15 +97,15 @@ def test_every_odd_patch_and_any_bands(case, size, bands):
 
 def test_official_attention_never_selects():
     attention = A2S2KResNet(31, 5, attention="official").attention
-    weights = attention.branch_weights(torch.randn(4, 24, 7, 7, 13))
+    weights = attention.weights(torch.randn(2, 4, 24))
     assert torch.equal(weights, torch.full_like(weights, 0.5))
 
 
 def test_paper_attention_selects_and_sums_to_one():
     attention = A2S2KResNet(31, 5, attention="paper").attention
-    weights = attention.branch_weights(torch.randn(4, 24, 7, 7, 13))
+    weights = attention.weights(torch.randn(2, 4, 24))
     assert not torch.allclose(weights, torch.full_like(weights, 0.5), atol=1e-3)
-    torch.testing.assert_close(weights.sum(dim=0), torch.ones(4, 24, 1, 1, 1))
+    torch.testing.assert_close(weights.sum(dim=0), torch.ones(4, 24))
 
 
 def test_unknown_attention_is_refused():

@@ -25,3 +25,15 @@ def test_memory_grows_with_the_scene_not_with_its_patches():
     cube = np.zeros((20, 30, 8), np.float32)
     patches = Patches.of_cube(cube, 3, torch.device("cpu"))
     assert patches.spectra.numel() == 26 * 36 * 8
+
+
+def test_symmetries_turn_and_mirror():
+    cube = np.random.default_rng(0).normal(size=(5, 9, 4)).astype(np.float32)
+    patches = Patches.of_cube(cube, 2, torch.device("cpu"))
+    pixel = torch.tensor([2 * 9 + 4])
+    patch = patches.gather(pixel)[0, 0]
+    turned = [patches.gather(pixel, torch.tensor([n]))[0, 0] for n in range(8)]
+    expected = [np.rot90(patch, quarter) for quarter in range(4)]
+    expected += [np.swapaxes(e, 0, 1) for e in expected]
+    for e in expected:
+        assert sum(np.array_equal(t, e) for t in turned) == 1

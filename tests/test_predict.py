@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import common.predict
-from common.channels_last import use_channels_last
+from common.fused import use_fast_form
 from common.patches import Patches
 from common.predict import logits, predict
 from SSRN.SSRN import SSRN
@@ -26,7 +26,7 @@ def trained_like(model: SSRN) -> SSRN:
 
 @pytest.mark.parametrize("half_width", [2, 3, 5])
 @pytest.mark.parametrize("chunk", [7, 16_384])
-@pytest.mark.parametrize("prepare", [lambda model: model, use_channels_last])
+@pytest.mark.parametrize("prepare", [lambda model: model, use_fast_form])
 def test_dense_logits_equal_those_of_every_patch(monkeypatch, half_width, chunk, prepare):
     monkeypatch.setattr(common.predict, "PIXELS_PER_CHUNK", chunk)
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ from common.errors import InputError
 from common.patches import Patches
 from common.predict import logits, predict
 from common.preprocess import fit_pca_scaling
+from common.recipe import with_recipe
 from common.split import random_split
 from common.train import loss_and_accuracy, train
 from SSRN.SSRN import DEFAULTS, SSRN
@@ -100,20 +101,40 @@ def test_divergence_is_told(task):
 
 
 def test_every_epoch_takes_every_training_pixel_once_in_a_new_order(task, monkeypatch):
-    epochs = []
-
-    def record(model, patches, targets, batches, optimizer):
-        epochs.append(batches)
-        return 1.0, 0.5
-
-    monkeypatch.setattr(common.train, "train_epoch", record)
-    scripted_losses(monkeypatch, [3.0, 2.0, 1.0])
+    steps = recorded_steps(monkeypatch)
     train(new_model(), *task, SETTINGS, seed=1)
+    epochs = [[batch for batch, _, _ in steps[start : start + 7]] for start in (0, 7, 14)]
     pixels = torch.from_numpy(task[2].train)
     for batches in epochs:
         assert [len(batch) for batch in batches] == [16] * 6 + [15]
         assert torch.equal(torch.cat(batches).sort().values, pixels.sort().values)
     assert not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
+
+
+def recorded_steps(monkeypatch):
+    """Record (pixels, symmetries, learning rate) of every update."""
+    steps, update = [], common.train.TrainingStep.__call__
+
+    def record(step, pixels, symmetries):
+        steps.append((pixels, symmetries, step.optimizer.param_groups[0]["lr"]))
+        update(step, pixels, symmetries)
+
+    monkeypatch.setattr(common.train.TrainingStep, "__call__", record)
+    return steps
+
+
+def test_fast_recipe_cycles_once_mirrors_and_validates_at_the_end(task, monkeypatch):
+    steps = recorded_steps(monkeypatch)
+    settings = dataclasses.replace(with_recipe(SETTINGS, "fast"), epoch=4)
+    history = train(new_model(), *task, settings, seed=1)
+    rates = [rate for _, _, rate in steps]
+    peak = rates.index(max(rates))
+    assert rates[peak] == pytest.approx(settings.lr, rel=0.05)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] < 0.02 * settings.lr
+    assert {int(s) for _, symmetries, _ in steps for s in symmetries} == set(range(8))
+    assert [np.isnan(epoch.validation_loss) for epoch in history] == [True, True, True, False]
 
 
 def test_protocol_defaults():
@@ -130,6 +151,7 @@ def test_protocol_defaults():
         "batch_size": 16,
         "lr": 1e-3,
         "lr_decay": 1.0,
+        "recipe": "paper",
         "map": "labelled",
         "device": "auto",
     }

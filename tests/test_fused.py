@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
-from common.channels_last import FASTER, use_channels_last
+from common.fused import use_fast_form
 from SSRN.SSRN import SSRN
 
 
@@ -18,8 +18,7 @@ def both_forms(network, bands: int, dtype: torch.dtype) -> tuple[nn.Module, nn.M
     for module in plain.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    fast = use_channels_last(copy.deepcopy(plain))
-    assert {type(m) for m in fast.modules()} >= set(FASTER.values())
+    fast = use_fast_form(copy.deepcopy(plain))
     return plain, fast
 
 

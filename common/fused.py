@@ -1,0 +1,196 @@
+"""The same networks on the CPU, several times faster: channels-last, fused, bfloat16 if wanted.
+
+PyTorch's CPU convolutions over (batch, 24, rows, cols, bands) are several times as fast where the
+kernels of one position lie next to each other in memory.  What stands between two convolutions
+then takes most of a step, unless it makes few passes over memory: `common/kernels.py`.  The
+layers here have the parameters, names and mathematics of those they replace; statistics, sums,
+parameters and their gradients stay float32 where the feature maps are bfloat16.
+"""
+
+import math
+from types import MethodType
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common import kernels
+from common.layers import BatchNormReLU, WeightedSum
+
+CHANNELS_LAST = torch.channels_last_3d
+
+
+def use_fast_form(
+    model: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> nn.Module:
+    """Switch a network of `common.layers` to its fast form on `device`, in place, and return it.
+
+    Parameters, buffers and their names stay what they are.  On a GPU only the type of the
+    convolutions changes: the rest is PyTorch's own.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        What convolutions along the bands, nearly all of the work, read and write: bfloat16, or
+        None for the parameters' own type.
+    """
+    model = model.to(device)
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            along_bands = module.kernel_size[2] > 1
+            module.compute_dtype = dtype if dtype and along_bands else module.weight.dtype
+            module.forward = MethodType(_conv, module)
+    if torch.device(device).type == "cpu":
+        _fuse(model)
+    return model
+
+
+def _fuse(model: nn.Module) -> None:
+    """Let `common/kernels.py` do what stands between the convolutions."""
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)  # which Numba's start has set to the number of cores
+    for module in model.modules():
+        if isinstance(module, BatchNormReLU):
+            module.forward = MethodType(_batch_norm_relu, module)
+        elif isinstance(module, WeightedSum):
+            module.forward = MethodType(_weighted_sum, module)
+
+
+def _conv(module: nn.Conv3d, x: Tensor) -> Tensor:
+    """`nn.Conv3d` with channels-last output."""
+    # contiguous() would not do: with one input channel the two layouts look alike to it.
+    x = x.to(module.compute_dtype, memory_format=CHANNELS_LAST)
+    weight, bias = (t.to(module.compute_dtype) for t in (module.weight, module.bias))
+    depth, bands, padding = module.kernel_size[2], x.shape[4], module.padding
+    if depth != bands or padding not in [(0, 0, 0), "same"] or (padding == "same" and depth > 1):
+        return module._conv_forward(x, weight, bias)
+    # A kernel as deep as the band axis moves over rows and columns only.  Each (band, kernel)
+    # pair of the input is then a channel of a 2-D convolution.
+    x, weight = (t.movedim(1, -1).flatten(3).movedim(-1, 1) for t in (x, weight))
+    return F.conv2d(x, weight, bias, padding=padding if padding == "same" else 0).unsqueeze(4)
+
+
+def _batch_norm_relu(module: BatchNormReLU, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """`BatchNormReLU` in two passes over memory forward and two backward."""
+    return _BatchNormReLU.apply(x, shortcut, module.weight, module.bias, module)
+
+
+class _BatchNormReLU(torch.autograd.Function):
+    """relu?(BN(relu?(x)) [+ shortcut])."""
+
+    @staticmethod
+    def forward(ctx, x, shortcut, weight, bias, module):
+        x = x.contiguous(memory_format=CHANNELS_LAST)
+        out = torch.empty_like(x)
+        floors = _floor(module.relu_before, weight), _floor(module.relu, weight)
+        parameters = (t.detach().numpy() for t in (weight, bias))
+        running = module.running_mean.numpy(), module.running_var.numpy()
+        momentum = module.momentum if module.training else 0.0
+        rows, shortcut_rows = _rows(x), None if shortcut is None else _rows(shortcut)
+        saved = kernels.batch_norm(
+            rows, floors[0], *parameters, *running, momentum, module.eps, shortcut_rows, floors[1],
+            _rows(out), numba.get_num_threads(),
+        )  # fmt: skip
+        module.num_batches_tracked += module.training
+        ctx.save_for_backward(x, None if shortcut is None else out)
+        ctx.floors, ctx.saved, ctx.training = floors, saved, module.training
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x, out), (floor, floor_out) = ctx.saved_tensors, ctx.floors
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
+        shortcut_gradient = None
+        if out is not None:  # the shortcut joins before the last ReLU
+            passed = torch.empty_like(gradient)
+            kernels.relu_backward(_rows(out), floor_out, _rows(gradient), _rows(passed))
+            gradient = shortcut_gradient = passed
+            floor_out = type(floor_out)(-math.inf)
+        x_gradient = torch.empty_like(x)
+        of_parameters = kernels.batch_norm_backward(
+            _rows(x), floor, ctx.saved, floor_out, ctx.training, _rows(gradient), _rows(x_gradient),
+            numba.get_num_threads(),
+        )  # fmt: skip
+        of_parameters = (torch.from_numpy(g) for g in of_parameters)
+        return x_gradient, shortcut_gradient, *of_parameters, None
+
+
+def _weighted_sum(module: WeightedSum, *maps: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """`WeightedSum` of two maps, or of one and a shortcut, in few passes over memory."""
+    maps, averages = zip(*(_Average.apply(x) for x in maps), strict=True)
+    weights = module.weights(torch.stack(averages))
+    second = (shortcut, None) if len(maps) == 1 else (maps[1], weights[1])
+    return _Weigh.apply(maps[0], weights[0], *second)
+
+
+class _Average(torch.autograd.Function):
+    """A map as it is and its averages (batch, kernels): their gradients meet in one pass."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.contiguous(memory_format=CHANNELS_LAST)
+        ctx.count = x[0, 0].numel()
+        return x.view_as(x), _patch_sums(x) / ctx.count
+
+    @staticmethod
+    def backward(ctx, gradient, of_averages):
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
+        out, constant = torch.empty_like(gradient), (of_averages / ctx.count).contiguous()
+        kernels.add_constant(_rows(gradient), constant.numpy(), _rows(out))
+        return out
+
+
+class _Weigh(torch.autograd.Function):
+    """x * weight + y * weight_y, weights (batch, kernels), weight_y None for 1."""
+
+    @staticmethod
+    def forward(ctx, x, weight, y, weight_y):
+        ctx.save_for_backward(x, weight, y, weight_y)
+        out = torch.empty_like(x)
+        second = None if weight_y is None else weight_y.numpy()
+        kernels.weigh(_rows(x), weight.numpy(), _rows(y), second, _rows(out))
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight, y, weight_y = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
+        of_y = gradient, None
+        if weight_y is not None:
+            of_y = _Weigh.gradients(gradient, y, weight_y)
+        return *_Weigh.gradients(gradient, x, weight), *of_y
+
+    @staticmethod
+    def gradients(gradient, x, weight):
+        """Gradients of x * weight for x and for weight."""
+        out = torch.empty_like(x)
+        kernels.weigh_one(_rows(gradient), weight.numpy(), _rows(out))
+        return out, _patch_sums(gradient, x)
+
+
+def _patch_sums(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Sum of x, or of x * y, over the positions and bands of each patch: (batch, kernels)."""
+    sums = torch.empty(x.shape[:2], dtype=_wide(x))
+    kernels.patch_sums(_rows(x), None if y is None else _rows(y), sums.numpy())
+    return sums
+
+
+def _rows(x: Tensor) -> np.ndarray:
+    """Look at (batch, kernels, rows, cols, bands) as kernels.py does: (positions, columns)."""
+    x = x.detach().permute(0, 2, 3, 4, 1).contiguous()
+    x = x.view(-1, x.shape[3] * x.shape[4])
+    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """Type that sums over `x` are made in."""
+    return torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+
+
+def _floor(relu: bool, like: Tensor) -> np.floating:
+    """What a ReLU, or none, leaves at least, in the type of `like`."""
+    number = np.float64 if like.dtype == torch.float64 else np.float32
+    return number(0 if relu else -math.inf)

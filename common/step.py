@@ -1,0 +1,89 @@
+"""One update of the weights, and on a GPU the same update as one CUDA graph."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.patches import Patches
+
+GRAPH_WARM_UP = 3  # updates before the capture, as PyTorch's notes on CUDA graphs ask
+
+
+class TrainingStep:
+    """Gather a batch of patches, compute the loss, update the weights.
+
+    Called with a batch of pixels (and symmetries, see `Patches.gather`).  `loss_sum` and `correct`
+    add up over the batches seen, until they are set to zero.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        patches: Patches,
+        targets: Tensor,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self.model, self.patches, self.targets, self.optimizer = model, patches, targets, optimizer
+        self.loss_sum = torch.zeros((), device=targets.device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=targets.device)
+
+    def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
+        self.optimizer.zero_grad()
+        scores = self.model(self.patches.gather(pixels, symmetries))
+        target = self.targets[pixels]
+        loss = F.cross_entropy(scores, target)
+        loss.backward()
+        self.optimizer.step()
+        self.loss_sum += loss.detach() * len(pixels)
+        self.correct += (scores.argmax(dim=1) == target).sum()
+
+
+class GraphedStep(TrainingStep):
+    """The same update replayed from a CUDA graph, one for each size of a batch.
+
+    A batch of 16 patches is too little work for a GPU: launching its several hundred kernels one
+    by one takes longer than computing them.  The optimizer must be capturable.
+    """
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.graphs = {}
+
+    def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
+        if len(pixels) not in self.graphs:
+            self.graphs[len(pixels)] = self._capture(pixels, symmetries)
+        graph, inputs = self.graphs[len(pixels)]
+        for static, value in zip(inputs, (pixels, symmetries), strict=True):
+            if static is not None:
+                static.copy_(value)
+        graph.replay()
+
+    def _capture(self, *inputs: Tensor | None) -> tuple[torch.cuda.CUDAGraph, list]:
+        """Record one update; the updates this takes are undone."""
+        inputs = [None if value is None else value.clone() for value in inputs]
+        before = [tensor.clone() for tensor in self._state()]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(GRAPH_WARM_UP):
+                super().__call__(*inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            super().__call__(*inputs)
+        state = self._state()  # the optimizer's own tensors came into being just now, as zeros
+        before += [torch.zeros_like(tensor) for tensor in state[len(before) :]]
+        for tensor, value in zip(state, before, strict=True):
+            tensor.copy_(value)
+        return graph, inputs
+
+    def _state(self) -> list[Tensor]:
+        """Every tensor that an update changes, the optimizer's last."""
+        of_optimizer = [
+            value
+            for state in self.optimizer.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
+        ]
+        of_model = [tensor.detach() for tensor in self.model.state_dict().values()]
+        return [*of_model, self.loss_sum, self.correct, *of_optimizer]
