@@ -154,7 +154,7 @@ def start_run(
         f"{np.count_nonzero(scene.labels)} labelled pixels, from {scene.source}; on {device}",
         file=sys.stderr,
     )
-    patches = Patches.of_cube(preprocessing.apply(scene.cube), settings.patch, device)
+    patches = Patches.of_cube(scene.cube, settings.patch, device, preprocessing.apply)
     environment = describe_environment(device)  # before any tracked file may change
     environment["precision"] = choose_precision(settings.precision, device)
     prepare_output(out)

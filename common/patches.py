@@ -1,11 +1,14 @@
 """Patches: the P×P×bands neighbourhood of a pixel, gathered from one padded cube."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from common.preprocess import PIXELS_PER_BLOCK
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,25 @@ class Patches:
     half_width: int
 
     @classmethod
-    def of_cube(cls, cube: np.ndarray, half_width: int, device: torch.device) -> "Patches":
-        """Pad a preprocessed float32 cube (rows, cols, bands) and put it on `device`."""
+    def of_cube(
+        cls,
+        cube: np.ndarray,
+        half_width: int,
+        device: torch.device,
+        preprocess: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    ) -> "Patches":
+        """Preprocess a cube (rows, cols, bands), pad it and put it on `device`.
+
+        The preprocessed cube is written where it stays, a few rows at a time.
+        """
         rows, cols, bands = cube.shape
         p = half_width
-        padded = torch.zeros(rows + 2 * p, cols + 2 * p, bands, device=device)
-        padded[p : p + rows, p : p + cols] = torch.from_numpy(cube)
-        return cls(spectra=padded.view(-1, bands), cols=cols, half_width=p)
+        padded = torch.zeros(rows + 2 * p, cols + 2 * p, bands)
+        inside = padded[p : p + rows, p : p + cols].numpy()
+        step = max(1, PIXELS_PER_BLOCK // cols)
+        for start in range(0, rows, step):
+            inside[start : start + step] = preprocess(cube[start : start + step])
+        return cls(spectra=padded.view(-1, bands).to(device), cols=cols, half_width=p)
 
     def gather(self, pixels: Tensor, symmetries: Tensor | None = None) -> Tensor:
         """Return the patches ``(batch, 1, P, P, bands)`` centred on flat pixel indices.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PIXELS_PER_BLOCK = 65_536  # a few dozen MB in float64, whatever the scene's size
+PIXELS_PER_BLOCK = 16_384  # a few dozen MB in float64, whatever the scene's size
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,9 @@ class Preprocessing:
     mean: np.ndarray
     matrix: np.ndarray
 
-    def apply(self, cube: np.ndarray) -> np.ndarray:
-        """Transform a cube (rows, cols, bands) to float32 of the same shape."""
-        out = np.empty(cube.shape, np.float32)
-        pixels = out.reshape(-1, cube.shape[2])
-        for start, block in pixel_blocks(cube):
-            pixels[start : start + len(block)] = (block - self.mean) @ self.matrix
-        return out
+    def apply(self, spectra: np.ndarray) -> np.ndarray:
+        """Transform spectra (…, bands) to float32 of the same shape."""
+        return ((spectra - self.mean) @ self.matrix).astype(np.float32)
 
 
 def fit_pca_scaling(cube: np.ndarray) -> Preprocessing:
@@ -44,9 +40,9 @@ def fit_pca_scaling(cube: np.ndarray) -> Preprocessing:
     cube : array (rows, cols, bands), any numeric dtype
     """
     pixels, bands = cube.shape[0] * cube.shape[1], cube.shape[2]
-    mean = sum(block.sum(axis=0) for _, block in pixel_blocks(cube)) / pixels
+    mean = sum(block.sum(axis=0) for block in pixel_blocks(cube)) / pixels
     covariance = np.zeros((bands, bands))
-    for _, block in pixel_blocks(cube):
+    for block in pixel_blocks(cube):
         centred = block - mean
         covariance += centred.T @ centred
     covariance /= pixels
@@ -61,8 +57,8 @@ def fit_pca_scaling(cube: np.ndarray) -> Preprocessing:
     return Preprocessing(mean=mean, matrix=rotation * scale)
 
 
-def pixel_blocks(cube: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield ``(first flat index, float64 block (pixels, bands))`` over the cube, row by row."""
+def pixel_blocks(cube: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield float64 blocks (pixels, bands) of the cube, row by row."""
     pixels = cube.reshape(-1, cube.shape[2])
     for start in range(0, len(pixels), PIXELS_PER_BLOCK):
-        yield start, pixels[start : start + PIXELS_PER_BLOCK].astype(np.float64)
+        yield pixels[start : start + PIXELS_PER_BLOCK].astype(np.float64)

@@ -1,0 +1,133 @@
+"""One measurement of one contestant in a process of its own: prints one JSON object.
+
+`benchmarks/run.py` calls this again and again, contestants alternating.  The contestants are the
+plain version ("plain") and this project in its two precisions ("fp32", "bf16").
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from A2S2KResNet.A2S2KResNet import A2S2KResNet
+from benchmarks import plain
+from benchmarks.plain_networks import PLAIN
+from common.device import PRECISIONS, make_deterministic
+from common.fused import use_fast_form
+from common.memory import keep_freed_memory
+from common.patches import Patches
+from common.predict import predict
+from common.preprocess import fit_pca_scaling
+from common.scene import Scene, load_scene
+from common.settings import Settings
+from common.split import random_split
+from common.train import training_step
+from SSRN.SSRN import SSRN
+
+NETWORKS = {"A2S2KResNet": A2S2KResNet, "SSRN": SSRN}
+WARM_UP_STEPS, STEPS = 5, 25
+PLAIN_PIXELS = 2048  # that the plain version evaluates; its rate does not depend on their number
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["step", "evaluate", "map"])
+    parser.add_argument("--contestant", choices=["plain", "fp32", "bf16"], required=True)
+    parser.add_argument("--model", choices=list(NETWORKS), required=True)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    contestant = Plain if arguments.contestant == "plain" else Ours
+    scene = load_scene("IN", None)
+    ready = contestant(scene, arguments.model, arguments.contestant, torch.device(arguments.device))
+    test = random_split(scene.labels, 0.9, 1331).test
+    if arguments.what == "step":
+        value = 1e3 * statistics.median(times(ready.step, ready.device))
+    else:
+        pixels = test if arguments.what == "evaluate" else np.arange(scene.labels.size)
+        rate = ready.evaluated_per_second(pixels)
+        value = rate if arguments.what == "evaluate" else scene.labels.size / rate
+    print(json.dumps({"value": value}))
+
+
+class Plain:
+    """The plain version of a network, with patches materialised as the released code does."""
+
+    def __init__(self, scene: Scene, model: str, _precision: str, device: torch.device) -> None:
+        self.device = device
+        self.cube, self.targets = plain.preprocess(scene.cube), scene.labels.ravel() - 1
+        self.train = random_split(scene.labels, 0.9, 1331).train
+        torch.manual_seed(1331)
+        self.model = PLAIN[model](scene.cube.shape[2], scene.classes).to(device)
+
+    def step(self) -> Iterator[None]:
+        """Make one training step after another."""
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+        batches = self._batches(self.train, shuffle=True)
+        while True:
+            for batch in batches:
+                plain.train_epoch(self.model, [batch], optimizer)
+                yield
+
+    def evaluated_per_second(self, pixels: np.ndarray) -> float:
+        """Rate over a part of the pixels, whose patches are there already."""
+        batches = self._batches(np.random.default_rng(0).permutation(pixels)[:PLAIN_PIXELS])
+        start = time.perf_counter()
+        plain.predict(self.model, batches)
+        return PLAIN_PIXELS / (time.perf_counter() - start)
+
+    def _batches(self, pixels: np.ndarray, shuffle: bool = False):
+        patches = plain.materialise(self.cube, pixels)
+        return plain.loader(patches, np.maximum(self.targets[pixels], 0), self.device, shuffle)
+
+
+class Ours:
+    """A network of this project as its training scripts run it."""
+
+    def __init__(self, scene: Scene, model: str, precision: str, device: torch.device) -> None:
+        keep_freed_memory()
+        make_deterministic()
+        self.device = device
+        self.patches = Patches.of_cube(scene.cube, 3, device, fit_pca_scaling(scene.cube).apply)
+        self.targets = torch.from_numpy(scene.labels.ravel() - 1).to(device)
+        self.train = random_split(scene.labels, 0.9, 1331).train
+        torch.manual_seed(1331)
+        network = NETWORKS[model](scene.cube.shape[2], scene.classes)
+        self.model = use_fast_form(network, device, PRECISIONS[precision])
+
+    def step(self) -> Iterator[None]:
+        """Make one training step after another."""
+        step = training_step(self.model, self.patches, self.targets, Settings(model=""))
+        self.model.train()
+        pixels = torch.from_numpy(self.train).to(self.device)
+        while True:
+            for batch in pixels[torch.randperm(len(pixels)).to(self.device)].split(16)[:-1]:
+                step(batch)
+                yield
+
+    def evaluated_per_second(self, pixels: np.ndarray) -> float:
+        """Rate over all of the pixels, from the cube to labels; compiling comes before."""
+        predict(self.model, self.patches, pixels[:64])
+        start = time.perf_counter()
+        predict(self.model, self.patches, pixels)
+        return len(pixels) / (time.perf_counter() - start)
+
+
+def times(step: Callable[[], Iterator[None]], device: torch.device) -> list[float]:
+    """Seconds of each of `STEPS` steps, after some to warm up."""
+    steps, seconds = step(), []
+    for number in range(WARM_UP_STEPS + STEPS):
+        start = time.perf_counter()
+        next(steps)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if number >= WARM_UP_STEPS:
+            seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

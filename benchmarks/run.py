@@ -1,0 +1,154 @@
+"""Measure this project against the plain version: `python -m benchmarks.run`.
+
+Writes `comparison.json` and `comparison.md` into `--out`.  Every measurement is a process of its
+own, contestants take turns, and ratios are medians over the rounds.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from common.device import choose_precision
+from common.files import REPOSITORY, write_file
+from common.report import describe_environment
+
+MODELS = ["A2S2KResNet", "SSRN"]
+CONTESTANTS = ["plain", "fp32", "bf16"]
+QUANTITIES = {  # name: (unit, whether less is better)
+    "training step": ("ms", True),
+    "evaluation": ("patches/s", False),
+    "whole-scene map": ("s", True),
+    "whole protocol": ("s", True),
+    "peak memory": ("MB", True),
+}
+WORDS = {"training step": "step", "evaluation": "evaluate", "whole-scene map": "map"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="of every measurement (default: 5)")
+    parser.add_argument("--epochs", type=int, default=5, help="of the whole protocol (default: 5)")
+    parser.add_argument("--protocol-rounds", type=int, default=3, help="(default: 3)")
+    parser.add_argument("--device", default="cpu", help="(default: cpu)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--only", nargs="+", choices=["step", "evaluate", "map", "protocol"])
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
+    arguments = parser.parse_args()
+    wanted = arguments.only or [*WORDS.values(), "protocol"]
+
+    values = {}  # quantity: model: contestant: one number per round
+    for model in arguments.models:
+        for name, word in WORDS.items():
+            for number in range(arguments.rounds if word in wanted else 0):
+                for contestant in in_turn(number):
+                    value = measured(word, contestant, model, arguments.device)
+                    note(values, name, model, contestant, value)
+        for number in range(arguments.protocol_rounds if "protocol" in wanted else 0):
+            for contestant in in_turn(number):
+                seconds, megabytes = protocol(contestant, model, arguments)
+                note(values, "whole protocol", model, contestant, seconds)
+                note(values, "peak memory", model, contestant, megabytes)
+
+    device = torch.device(arguments.device)
+    result = {
+        "date": date.today().isoformat(),
+        "command": "python -m benchmarks.run " + " ".join(sys.argv[1:]),
+        "environment": describe_environment(device),
+        "bf16_in_hardware": choose_precision("auto", device) == "bf16",
+        "protocol_epochs": arguments.epochs,
+        "values": values,
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_file(arguments.out / "comparison.json", json.dumps(result, indent=1).encode() + b"\n")
+    write_file(arguments.out / "comparison.md", markdown(result).encode())
+    print(markdown(result))
+
+
+def in_turn(number: int) -> list[str]:
+    """Contestants of a round, none of them always first."""
+    start = number % len(CONTESTANTS)
+    return CONTESTANTS[start:] + CONTESTANTS[:start]
+
+
+def measured(word: str, contestant: str, model: str, device: str) -> float:
+    """One value from `benchmarks.measure`."""
+    command = [sys.executable, "-m", "benchmarks.measure", word, "--contestant", contestant]
+    command += ["--model", model, "--device", device]
+    output = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    return json.loads(output.stdout)["value"]
+
+
+def protocol(contestant: str, model: str, arguments: argparse.Namespace) -> tuple[float, float]:
+    """Seconds and peak memory in MB of a whole run on Indian Pines, from start to exit."""
+    epochs, device = str(arguments.epochs), arguments.device
+    with tempfile.TemporaryDirectory() as folder:
+        if contestant == "plain":
+            command = ["-m", "benchmarks.plain", "--model", model, "--epochs", epochs]
+        else:
+            command = [f"{model}/{model}.py", "-d", "IN", "-i", "1", "-e", epochs]
+            command += ["--precision", contestant, "--out", f"{folder}/run"]
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, *command, "--device", device],
+            cwd=REPOSITORY,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"benchmarks: {' '.join(command)} failed")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def note(values: dict, name: str, model: str, contestant: str, value: float) -> None:
+    """Keep one round's value, and show it."""
+    values.setdefault(name, {}).setdefault(model, {}).setdefault(contestant, []).append(value)
+    unit = QUANTITIES[name][0]
+    print(f"{name}, {model}, {contestant}: {value:.1f} {unit}", file=sys.stderr, flush=True)
+
+
+def markdown(result: dict) -> str:
+    """Tables of medians, spread and ratios."""
+    environment = result["environment"]
+    lines = [
+        f"`{result['command'].strip()}`, {result['date']}, {environment['device_name']}, "
+        f"{environment['threads']} threads, PyTorch {environment['torch']}, Python "
+        f"{environment['python']}, commit {environment['commit']}. Medians (smallest – largest) "
+        f"over the rounds; × is how many times better than plain. The whole protocol is "
+        f"{result['protocol_epochs']} epochs. bfloat16 in hardware: "
+        f"{'yes' if result['bf16_in_hardware'] else 'no'}.",
+        "",
+        "| | | plain | fp32 | × | bf16 | × |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, models in result["values"].items():
+        unit, less_is_better = QUANTITIES[name]
+        for model, rounds in models.items():
+            cells = [f"{name}, {unit}", model, spread(rounds["plain"])]
+            for contestant in CONTESTANTS[1:]:
+                pairs = zip(rounds["plain"], rounds[contestant], strict=True)
+                ratios = [p / o if less_is_better else o / p for p, o in pairs]
+                cells += [spread(rounds[contestant]), f"{statistics.median(ratios):.1f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: list[float]) -> str:
+    """Median and range, with as many digits as it needs."""
+    digits = 1 if statistics.median(values) < 100 else 0
+    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, statistics.median, max))
+    return f"{middle} ({low} – {high})"
+
+
+if __name__ == "__main__":
+    main()
