@@ -34,6 +34,7 @@ PLAIN_PIXELS = 2048  # that the plain version evaluates; its rate does not depen
 
 
 def main() -> None:
+    """Measure once."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=["step", "evaluate", "map"])
     parser.add_argument("--contestant", choices=["plain", "fp32", "bf16"], required=True)

@@ -71,6 +71,7 @@ def predict(model: nn.Module, batches: DataLoader) -> np.ndarray:
 
 
 def main() -> None:
+    """Train, test and map one iteration."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", choices=list(PLAIN), default="A2S2KResNet")
     parser.add_argument("--epochs", type=int, default=1)

@@ -34,6 +34,7 @@ WORDS = {"training step": "step", "evaluation": "evaluate", "whole-scene map": "
 
 
 def main() -> None:
+    """Measure all that is asked for, and write it down."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("--rounds", type=int, default=5, help="of every measurement (default: 5)")
     parser.add_argument("--epochs", type=int, default=5, help="of the whole protocol (default: 5)")

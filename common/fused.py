@@ -120,55 +120,54 @@ class _BatchNormReLU(torch.autograd.Function):
 
 def _weighted_sum(module: WeightedSum, *maps: Tensor, shortcut: Tensor | None = None) -> Tensor:
     """`WeightedSum` of two maps, or of one and a shortcut, in few passes over memory."""
-    maps, averages = zip(*(_Average.apply(x) for x in maps), strict=True)
+    links = [{} for _ in maps]
+    maps, averages = zip(*map(_Average.apply, maps, links), strict=True)
     weights = module.weights(torch.stack(averages))
     second = (shortcut, None) if len(maps) == 1 else (maps[1], weights[1])
-    return _Weigh.apply(maps[0], weights[0], *second)
+    return _Weigh.apply(maps[0], weights[0], *second, links)
 
 
 class _Average(torch.autograd.Function):
-    """A map as it is and its averages (batch, kernels): their gradients meet in one pass."""
+    """A map as it is, and its averages (batch, kernels).
+
+    Their gradients meet here: `_Weigh`, alone to use the map, leaves its part to be done in the
+    same pass over memory, and its weight in `link`.
+    """
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x, link):
         x = x.contiguous(memory_format=CHANNELS_LAST)
-        ctx.count = x[0, 0].numel()
+        ctx.count, ctx.link = x[0, 0].numel(), link
         return x.view_as(x), _patch_sums(x) / ctx.count
 
     @staticmethod
     def backward(ctx, gradient, of_averages):
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
-        out, constant = torch.empty_like(gradient), (of_averages / ctx.count).contiguous()
-        kernels.add_constant(_rows(gradient), constant.numpy(), _rows(out))
-        return out
+        constant = (of_averages / ctx.count).contiguous().numpy()
+        out = torch.empty_like(gradient, dtype=ctx.link["dtype"])
+        kernels.scale_and_shift(_rows(gradient), ctx.link["weight"], constant, _rows(out))
+        return out, None
 
 
 class _Weigh(torch.autograd.Function):
     """x * weight + y * weight_y, weights (batch, kernels), weight_y None for 1."""
 
     @staticmethod
-    def forward(ctx, x, weight, y, weight_y):
-        ctx.save_for_backward(x, weight, y, weight_y)
+    def forward(ctx, x, weight, y, weight_y, links):
+        ctx.save_for_backward(x, y)
         out = torch.empty_like(x)
-        second = None if weight_y is None else weight_y.numpy()
-        kernels.weigh(_rows(x), weight.numpy(), _rows(y), second, _rows(out))
+        weights = [None if w is None else w.contiguous().numpy() for w in (weight, weight_y)]
+        for link, array in zip(links, weights, strict=False):
+            link.update(weight=array, dtype=x.dtype)
+        kernels.weigh(_rows(x), weights[0], _rows(y), weights[1], _rows(out))
         return out
 
     @staticmethod
     def backward(ctx, gradient):
-        x, weight, y, weight_y = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
-        of_y = gradient, None
-        if weight_y is not None:
-            of_y = _Weigh.gradients(gradient, y, weight_y)
-        return *_Weigh.gradients(gradient, x, weight), *of_y
-
-    @staticmethod
-    def gradients(gradient, x, weight):
-        """Gradients of x * weight for x and for weight."""
-        out = torch.empty_like(x)
-        kernels.weigh_one(_rows(gradient), weight.numpy(), _rows(out))
-        return out, _patch_sums(gradient, x)
+        x, y = ctx.saved_tensors
+        of_weight_y = _patch_sums(gradient, y) if ctx.needs_input_grad[3] else None
+        return gradient, _patch_sums(gradient, x), gradient, of_weight_y, None
 
 
 def _patch_sums(x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -157,15 +157,9 @@ def weigh(x, weight, y, weight_y, out):
 
 
 @_compiled
-def weigh_one(x, weight, out):
-    """out = x * weight, weights ``(patches, kernels)``."""
-    _weigh_one(x, _patch_columns(weight, x), out)
-
-
-@_compiled
-def add_constant(x, constant, out):
-    """out = x + constant, constants ``(patches, kernels)``."""
-    _add_constant(x, _patch_columns(constant, x), out)
+def scale_and_shift(x, weight, constant, out):
+    """out = x * weight + constant, both ``(patches, kernels)``."""
+    _scale_and_shift(x, _patch_columns(weight, x), _patch_columns(constant, x), out)
 
 
 @_compiled
@@ -301,23 +295,13 @@ def _weigh_and_add(x, weight, y, out):
 
 
 @_on_all_threads
-def _weigh_one(x, weight, out):
+def _scale_and_shift(x, weight, constant, out):
     rows, columns = x.shape
     positions = rows // len(weight)
     for row in numba.prange(rows):
         patch = row // positions
         for j in range(columns):
-            _store(out, row, j, _wide(x[row, j]) * weight[patch, j])
-
-
-@_on_all_threads
-def _add_constant(x, constant, out):
-    rows, columns = x.shape
-    positions = rows // len(constant)
-    for row in numba.prange(rows):
-        patch = row // positions
-        for j in range(columns):
-            _store(out, row, j, _wide(x[row, j]) + constant[patch, j])
+            _store(out, row, j, _wide(x[row, j]) * weight[patch, j] + constant[patch, j])
 
 
 @_compiled

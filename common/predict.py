@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from common.patches import Patches
 
-BATCH_SIZE = 64  # patches
+BATCH_SIZE = {"cpu": 64, "cuda": 2048}  # patches
 PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 
 
@@ -21,7 +21,8 @@ def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     """
     model.eval()
     if not hasattr(model, "spectral"):
-        return in_batches(lambda batch: model(patches.gather(batch)), pixels, BATCH_SIZE)
+        batch_size = BATCH_SIZE[pixels.device.type]
+        return in_batches(lambda batch: model(patches.gather(batch)), pixels, batch_size)
     order = pixels.argsort()  # neighbours share most of their windows
     chunks = pixels[order].split(PIXELS_PER_CHUNK)
     ordered = torch.cat([dense_logits(model, patches, chunk) for chunk in chunks])
@@ -35,13 +36,13 @@ def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     3×3 spatial stem once for each of its positions, and only what follows once for each patch.
     Zero padding outside the scene is a pixel with a zero spectrum, like in a patch.
     """
-    p = patches.half_width
+    p, batch_size = patches.half_width, BATCH_SIZE[pixels.device.type]
     windows = patches.around(patches.positions(pixels), p - 1)
     stem_positions, windows = torch.unique(windows, return_inverse=True)
     windows_3x3 = patches.around(stem_positions, 1)
     pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
 
-    spectra_per_batch = BATCH_SIZE * (2 * p + 1) ** 2
+    spectra_per_batch = batch_size * (2 * p + 1) ** 2
     features = in_batches(
         lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
         pixel_positions,
@@ -53,7 +54,7 @@ def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
         spectra_per_batch // 9,
     )
     return in_batches(
-        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, BATCH_SIZE
+        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
     )
 
 

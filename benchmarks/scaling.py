@@ -1,0 +1,187 @@
+"""How cost grows with labelled pixels, scene size and bands: `python -m benchmarks.scaling`.
+
+Scenes are simulated.  Every measurement is a process of its own, so that its peak memory is known.
+Writes `scaling.json` and `scaling.md` into `--out`.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.measure import NETWORKS, times
+from common.device import PRECISIONS, choose_precision, make_deterministic
+from common.files import REPOSITORY, write_file
+from common.fused import use_fast_form
+from common.memory import keep_freed_memory
+from common.patches import Patches
+from common.predict import predict
+from common.preprocess import fit_pca_scaling
+from common.report import describe_environment
+from common.settings import Settings
+from common.train import train_epoch, training_step
+
+CLASSES, MAPPED_PIXELS = 16, 16_384
+SWEEPS = {  # what grows: (sizes, what is measured)
+    "training pixels": (
+        [500, 1000, 2000, 4000],
+        {"A2S2KResNet": "A2S2K-ResNet, s per epoch", "SSRN": "SSRN, s per epoch"},
+    ),
+    "bands": (
+        [50, 100, 200, 400],
+        {"A2S2KResNet": "A2S2K-ResNet, ms per step", "SSRN": "SSRN, ms per step"},
+    ),
+    "rows and columns": (
+        [145, 500, 1000, 2000],
+        {
+            "preprocess": "PCA, scaling and padding, s",
+            "map": "SSRN map, pixels/s",
+            "cube": "cube (uint16), MB",
+            "peak": "peak memory, MB",
+        },
+    ),
+}
+
+
+def main() -> None:
+    """Measure all sweeps, or one point of one in a process started for that."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--device", default="cpu", help="(default: cpu)")
+    parser.add_argument("--largest", type=int, default=2000, help="rows and columns at most")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
+    parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.point:
+        name, size = arguments.point
+        print(json.dumps(POINTS[name](int(size), torch.device(arguments.device))))
+        return
+    result = {"environment": describe_environment(torch.device(arguments.device)), "sweeps": {}}
+    for name, (sizes, _) in SWEEPS.items():
+        sizes = [n for n in sizes if name != "rows and columns" or n <= arguments.largest]
+        points = {size: point(name, size, arguments.device) for size in sizes}
+        result["sweeps"][name] = points
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_file(arguments.out / "scaling.json", json.dumps(result, indent=1) + "\n")
+    write_file(arguments.out / "scaling.md", markdown(result))
+    print(markdown(result))
+
+
+def point(name: str, size: int, device: str) -> dict[str, float]:
+    """Measure one point in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.scaling", "--device", device]
+    command += ["--point", name, str(size)]
+    output = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    print(f"{name} {size}: {output.stdout.strip()}", file=sys.stderr, flush=True)
+    return json.loads(output.stdout)
+
+
+def simulated_cube(rows: int, bands: int) -> np.ndarray:
+    """A uint16 cube (rows, rows, bands) of smooth spectra and noise, made a row at a time."""
+    generator = np.random.default_rng(0)
+    spectra = generator.normal(size=(8, bands)).cumsum(axis=1)
+    cube = np.empty((rows, rows, bands), np.uint16)
+    for row in cube:
+        mixed = generator.random((rows, 8), np.float32) @ spectra
+        row[:] = 3000 + 100 * mixed + 20 * generator.standard_normal(row.shape, np.float32)
+    return cube
+
+
+def build(name: str, bands: int, device: torch.device) -> torch.nn.Module:
+    """Make a network in its fast form and the precision this machine is best at."""
+    torch.manual_seed(0)
+    dtype = PRECISIONS[choose_precision("auto", device)]
+    return use_fast_form(NETWORKS[name](bands, CLASSES), device, dtype)
+
+
+def prepared(rows: int, bands: int, device: torch.device) -> Patches:
+    """Preprocess a simulated scene as the training scripts do."""
+    keep_freed_memory()
+    make_deterministic()
+    cube = simulated_cube(rows, bands)
+    return Patches.of_cube(cube, 3, device, fit_pca_scaling(cube).apply)
+
+
+def training_pixels(count: int, device: torch.device) -> dict[str, float]:
+    """Seconds of an epoch over `count` training pixels: its second, when all is compiled."""
+    patches, values, settings = prepared(145, 200, device), {}, Settings(model="")
+    targets = torch.arange(145 * 145, device=device) % CLASSES
+    for name in NETWORKS:
+        step = training_step(build(name, 200, device), patches, targets, settings)
+        train_epoch(step, torch.arange(64, device=device), settings, 1)
+        start = time.perf_counter()
+        train_epoch(step, torch.arange(count, device=device), settings, 2)
+        values[name] = time.perf_counter() - start
+    return values
+
+
+def bands(count: int, device: torch.device) -> dict[str, float]:
+    """Milliseconds of a training step with `count` bands."""
+    patches, values = prepared(60, count, device), {}
+    targets = torch.arange(60 * 60, device=device) % CLASSES
+    for name in NETWORKS:
+        step = training_step(build(name, count, device), patches, targets, Settings(model=""))
+        step.model.train()
+
+        def steps(step=step):
+            while True:
+                step(torch.arange(16, device=device))
+                yield
+
+        values[name] = 1e3 * statistics.median(times(steps, device))
+    return values
+
+
+def rows_and_columns(rows: int, device: torch.device) -> dict[str, float]:
+    """Preprocessing and mapping of a scene of rows × rows × 200."""
+    keep_freed_memory()
+    make_deterministic()
+    cube = simulated_cube(rows, 200)
+    start = time.perf_counter()
+    patches = Patches.of_cube(cube, 3, device, fit_pca_scaling(cube).apply)
+    preprocess = time.perf_counter() - start
+    model = build("SSRN", 200, device)
+    predict(model, patches, np.arange(64))
+    pixels = np.arange(min(MAPPED_PIXELS, rows * rows))
+    start = time.perf_counter()
+    predict(model, patches, pixels)
+    rate = len(pixels) / (time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"preprocess": preprocess, "map": rate, "cube": cube.nbytes / 2**20, "peak": peak}
+
+
+POINTS = {
+    "training pixels": training_pixels,
+    "bands": bands,
+    "rows and columns": rows_and_columns,
+}
+
+
+def markdown(result: dict) -> str:
+    """One table per sweep."""
+    environment = result["environment"]
+    lines = [
+        f"`python -m benchmarks.scaling`, {environment['device_name']}, {environment['threads']} "
+        f"threads, PyTorch {environment['torch']}; the precision is what `--precision auto` picks.",
+    ]
+    for name, points in result["sweeps"].items():
+        titles = SWEEPS[name][1]
+        lines += [
+            "",
+            f"| {name} | {' | '.join(titles.values())} |",
+            "|---" * (len(titles) + 1) + "|",
+        ]
+        for size, values in points.items():
+            cells = [f"{values[key]:.1f}" for key in titles]
+            lines.append(f"| {size} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
