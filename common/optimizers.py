@@ -59,15 +59,20 @@ OPTIMIZERS = {
 }
 
 
-def make_optimizer(name: str, model: nn.Module, lr: float, on_gpu: bool) -> Optimizer:
+def make_optimizer(
+    name: str, model: nn.Module, lr: float, on_gpu: bool = False, beta2: float = 0.999
+) -> Optimizer:
     """Make the optimizer called `name`, in its fastest form on the device.
 
+    `beta2` is for those of Adam's kind: the decay of the mean of squared gradients.
     On a GPU the learning rate is a tensor and the update can be captured in a CUDA graph, where
     PyTorch's implementation offers that.
     """
     kind = OPTIMIZERS[name]
     arguments = inspect.signature(kind).parameters
     options = {"fused": True} if "fused" in arguments else {}
+    if "betas" in arguments:
+        options["betas"] = (0.9, beta2)
     if on_gpu and "capturable" in arguments:
         options["capturable"] = True
         lr = torch.tensor(lr, device=next(model.parameters()).device)

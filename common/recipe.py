@@ -18,6 +18,11 @@ class Recipe:
     one_cycle : bool
         The learning rate climbs to ``--lr`` over the first `WARM_UP` of all updates and falls to
         zero along a cosine.  Otherwise it is ``--lr`` times ``--lr-decay`` per epoch.
+    adam_beta2 : float
+        Decay of Adam's mean of squared gradients.
+    balance : float
+        An epoch draws as many pixels as there are to train on.  With 0 it takes each once, with
+        1 all classes equally often; in between, a class's share is its size to the 1 - `balance`.
     symmetries : bool
         Each patch is turned and mirrored at random every time it is seen.
     early_stopping : bool
@@ -27,6 +32,8 @@ class Recipe:
 
     defaults: dict = field(default_factory=dict)
     one_cycle: bool = False
+    adam_beta2: float = 0.999
+    balance: float = 0.0
     symmetries: bool = False
     early_stopping: bool = True
 
@@ -36,8 +43,10 @@ WARM_UP = 0.25
 RECIPES = {
     "paper": Recipe(),
     "fast": Recipe(
-        defaults={"epoch": 12, "batch_size": 32, "lr": 3e-3},
+        defaults={"epoch": 12, "lr": 3e-3},
         one_cycle=True,
+        adam_beta2=0.99,
+        balance=0.5,
         symmetries=True,
         early_stopping=False,
     ),

@@ -110,7 +110,8 @@ def training_step(
 ) -> TrainingStep:
     """Choose the update for the device: as one CUDA graph where the optimizer can be captured."""
     on_gpu = targets.device.type == "cuda"
-    optimizer = make_optimizer(settings.optimizer, model, settings.lr, on_gpu)
+    beta2 = RECIPES[settings.recipe].adam_beta2
+    optimizer = make_optimizer(settings.optimizer, model, settings.lr, on_gpu, beta2)
     capturable = on_gpu and optimizer.defaults.get("capturable", False)
     return (GraphedStep if capturable else TrainingStep)(model, patches, targets, optimizer)
 
@@ -122,7 +123,8 @@ def train_epoch(
     step.model.train()
     step.loss_sum.zero_()
     step.correct.zero_()
-    batches = pixels[torch.randperm(len(pixels)).to(pixels.device)].split(settings.batch_size)
+    order = draw(step.targets[pixels].cpu(), RECIPES[settings.recipe].balance)
+    batches = pixels[order.to(pixels.device)].split(settings.batch_size)
     for index, batch in enumerate(batches):
         set_learning_rate(
             step.optimizer, learning_rate(settings, number - 1 + index / len(batches))
@@ -132,6 +134,15 @@ def train_epoch(
             symmetries = torch.randint(8, batch.shape).to(batch.device)
         step(batch, symmetries)
     return step.loss_sum.item() / len(pixels), step.correct.item() / len(pixels)
+
+
+def draw(targets: Tensor, balance: float) -> Tensor:
+    """Draw an epoch's training pixels: indices into `targets`, their 0-based classes."""
+    if not balance:
+        return torch.randperm(len(targets))
+    sizes = targets.bincount().double()
+    weights = sizes[targets] ** -balance
+    return torch.multinomial(weights, len(targets), replacement=True)
 
 
 def loss_and_accuracy(

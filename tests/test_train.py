@@ -15,7 +15,7 @@ from common.predict import logits, predict
 from common.preprocess import fit_pca_scaling
 from common.recipe import with_recipe
 from common.split import random_split
-from common.train import loss_and_accuracy, train
+from common.train import draw, loss_and_accuracy, train
 from SSRN.SSRN import DEFAULTS, SSRN
 from tests.conftest import toy_labels
 
@@ -133,8 +133,19 @@ def test_fast_recipe_cycles_once_mirrors_and_validates_at_the_end(task, monkeypa
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 0.02 * settings.lr
+    drawn = torch.cat([pixels for pixels, _, _ in steps])
+    assert len(drawn) == 4 * len(task[2].train)
+    assert len(drawn.unique()) < len(drawn) / 2
     assert {int(s) for _, symmetries, _ in steps for s in symmetries} == set(range(8))
     assert [np.isnan(epoch.validation_loss) for epoch in history] == [True, True, True, False]
+
+
+def test_balanced_draws_take_classes_by_a_power_of_their_size():
+    torch.manual_seed(0)
+    targets = torch.tensor([0] * 9000 + [1] * 1000)
+    assert torch.equal(draw(targets, 0).sort().values, torch.arange(10_000))
+    for balance, share in [(0.5, 0.25), (1.0, 0.5)]:
+        assert targets[draw(targets, balance)].double().mean() == pytest.approx(share, abs=0.02)
 
 
 def test_protocol_defaults():
