@@ -21,4 +21,4 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_MAX, 0)  # large blocks too come from the heap
     mallopt(M_TRIM_THRESHOLD, -1)  # whose free end is never given back
-    mallopt(M_TOP_PAD, 256 << 20)  # and which grows by 256 MiB at a time
+    mallopt(M_TOP_PAD, 64 << 20)  # and which grows by 64 MiB at a time

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from common.patches import Patches
 
-BATCH_SIZE = {"cpu": 64, "cuda": 2048}  # patches
+BATCH_SIZE = {"cpu": 32, "cuda": 2048}  # patches
 PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PIXELS_PER_BLOCK = 16_384  # a few dozen MB in float64, whatever the scene's size
+PIXELS_PER_BLOCK = 4096  # a few MB in float64, whatever the scene's size
 
 
 @dataclass(frozen=True)

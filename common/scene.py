@@ -156,4 +156,5 @@ def _indian_pines_from_tensorly() -> tuple[np.ndarray, np.ndarray]:
     from tensorly.datasets import load_indian_pines
 
     bunch = load_indian_pines()
-    return np.asarray(bunch["tensor"]), np.asarray(bunch["ticks"][0])
+    # float64 there, a quarter of that in the original file
+    return bunch["tensor"].astype(np.uint16), np.asarray(bunch["ticks"][0])
