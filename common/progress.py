@@ -1,5 +1,6 @@
 """A progress bar per iteration on a terminal; now and then a plain line in a file."""
 
+import math
 import shutil
 import sys
 import time
@@ -55,6 +56,8 @@ def epoch_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]
 
 
 def _figures(epoch: Epoch) -> str:
+    if math.isnan(epoch.validation_accuracy):  # not validated, or diverged
+        return f"acc {100 * epoch.train_accuracy:.2f} %, loss {epoch.train_loss:.4f}"
     return (
         f"val acc {100 * epoch.validation_accuracy:.2f} %, "
         f"loss {epoch.train_loss:.4f}, val loss {epoch.validation_loss:.4f}"

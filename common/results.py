@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 from datetime import datetime
 from pathlib import Path
 
@@ -80,7 +81,9 @@ def write_history(run: Path, history: list[Epoch]) -> None:
         buffer, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n"
     )
     writer.writeheader()
-    writer.writerows(dataclasses.asdict(epoch) for epoch in history)
+    for epoch in history:
+        figures = dataclasses.asdict(epoch).items()
+        writer.writerow({name: "" if math.isnan(value) else value for name, value in figures})
     write_file(run / "history.csv", buffer.getvalue())
 
 

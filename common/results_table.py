@@ -1,8 +1,8 @@
-"""The README's results table, made from the published `report.json` files.
+"""The README's tables, made from the published `report.json` files and the benchmarks' tables.
 
-Run as ``python -m common.results_table``: it rewrites the lines of README.md between the two
-marks, and the `report.txt` beside each `report.json`.  With ``--check`` it writes nothing and
-fails where the table is not up to date.
+Run as ``python -m common.results_table``: it rewrites the lines of README.md between the marks,
+and the `report.txt` beside each `report.json`.  With ``--check`` it writes nothing and fails
+where a table is not up to date.
 """
 
 import argparse
@@ -11,15 +11,17 @@ import sys
 from pathlib import Path
 
 from common.files import REPOSITORY, write_file
+from common.recipe import with_recipe
 from common.report import report_text
 from common.settings import Settings
 
-BEGIN = "<!-- results: written by python -m common.results_table -->"
-END = "<!-- results: end -->"
+BEGIN = "<!-- {}: written by python -m common.results_table -->"
+END = "<!-- {}: end -->"
 COLUMNS = (
     "network",
     "scene",
     "training pixels",
+    "precision",
     "iterations",
     "OA %",
     "AA %",
@@ -33,19 +35,22 @@ COLUMNS = (
 def table(results: Path) -> str:
     """Markdown table of every ``report.json`` one folder below `results`."""
     rows = [_row(path) for path in sorted(results.glob("*/report.json"))]
-    rule = ["---"] * 3 + ["---:"] * (len(COLUMNS) - 4) + ["---"]
+    rule = ["---"] * 4 + ["---:"] * (len(COLUMNS) - 5) + ["---"]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [COLUMNS, rule, *rows])
 
 
 def _row(path: Path) -> list[str]:
     report = json.loads(path.read_text())
-    settings, split = report["settings"], report["split"]
-    usual = Settings(model=report["model"])
+    settings, split, epochs = report["settings"], report["split"], report["epochs_run"]
+    recipe = settings.get("recipe", "paper")
+    usual = with_recipe(Settings(model=report["model"]), recipe)
     flags = " ".join(
         f"--{name.replace('_', '-')} {settings[name]}"
         for name in ("attention", "optimizer", "lr", "lr_decay")
         if settings[name] != getattr(usual, name)
     )
+    if recipe != "paper":
+        flags += f" --recipe {recipe}"
     labelled = split["train"] + split["val"] + split["test"]
     scores = [
         f"{100 * report[f'{name}_mean']:.2f}"
@@ -56,11 +61,20 @@ def _row(path: Path) -> list[str]:
         f"{report['model']}, `{flags}`" if flags else report["model"],
         report["dataset"],
         f"{split['train']} of {labelled}",
+        report["environment"].get("precision", "fp32"),
         str(len(report["oa"])),
         *scores,
-        ", ".join(map(str, report["epochs_run"])),
+        ", ".join(map(str, epochs if len(set(epochs)) > 1 else epochs[:1])),
         f"[report.txt](results/published/{path.parent.name}/report.txt)",
     ]
+
+
+def between_marks(text: str, name: str, content: str) -> str:
+    """Put `content` between the marks of the table called `name`."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{content}\n{end}{after}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,11 +84,11 @@ def main(arguments: list[str] | None = None) -> int:
     check = parser.parse_args(arguments).check
     readme = REPOSITORY / "README.md"
     text = readme.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    new = f"{before}{BEGIN}\n{table(REPOSITORY / 'results' / 'published')}\n{END}{after}"
+    new = between_marks(text, "results", table(REPOSITORY / "results" / "published"))
+    speed = (REPOSITORY / "benchmarks" / "results" / "comparison.md").read_text()
+    new = between_marks(new, "speed", speed.strip())
     if check and new != text:
-        print("README.md: its table is old; run: python -m common.results_table", file=sys.stderr)
+        print("README.md: its tables are old; run: python -m common.results_table", file=sys.stderr)
         return 1
     if not check:
         write_file(readme, new)

@@ -27,8 +27,8 @@ PATIENCE = 20
 class Epoch:
     """One line of ``history.csv``: losses are means over the set, accuracies shares 0..1.
 
-    The learning rate is that of the epoch's first update.  Validation figures are NaN where the
-    recipe does not validate.
+    The learning rate is that of the epoch's first update.  Validation figures are NaN, and left
+    out of the file, where the recipe does not validate.
     """
 
     epoch: int

@@ -1,4 +1,4 @@
-"""The channels-last form of both networks is the same function as the plain one."""
+"""The fast form of both networks is the same function as the plain one."""
 
 import copy
 
@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import common.fused
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
+from common import kernels
 from common.fused import use_fast_form
 from SSRN.SSRN import SSRN
 
@@ -51,3 +53,60 @@ def test_weights_go_from_one_form_to_the_other():
     plain, fast = both_forms(SSRN, 60, torch.float32)
     assert fast.state_dict().keys() == plain.state_dict().keys()
     plain.load_state_dict(fast.state_dict())
+
+
+@pytest.mark.parametrize("network", [A2S2KResNet, SSRN])
+@pytest.mark.parametrize("fuse", [True, False])  # False: as on a GPU
+def test_bfloat16_is_as_near_to_float32_as_pytorchs_own(network, fuse, monkeypatch):
+    plain, _ = both_forms(network, 60, torch.float32)
+    automatic = copy.deepcopy(plain)
+    if not fuse:
+        monkeypatch.setattr(common.fused, "_fuse", lambda model: None)
+    ours = use_fast_form(copy.deepcopy(plain), dtype=torch.bfloat16)
+    patches, labels = torch.randn(16, 1, 7, 7, 60), torch.arange(16) % 5
+
+    def gradient_and_logits(model, autocast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            scores = model.train()(patches).float()
+        F.cross_entropy(scores, labels).backward()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = model.eval()(patches)
+        return torch.cat([p.grad.flatten() for p in model.parameters()]), logits
+
+    expected_gradient, expected_logits = gradient_and_logits(plain, autocast=False)
+    errors = []
+    for model, autocast in [(automatic, True), (ours, False)]:
+        gradient, logits = gradient_and_logits(model, autocast)
+        angle = 1 - F.cosine_similarity(gradient, expected_gradient, dim=0)
+        errors.append((angle, (logits - expected_logits).std()))
+    assert logits.dtype == torch.float32
+    assert 0 < errors[1][0] < 1.5 * errors[0][0]
+    assert 0 < errors[1][1] < errors[0][1]
+
+
+def test_bfloat16_is_rounded_to_nearest_even():
+    numbers = torch.cat([torch.randn(1000), torch.tensor([0.0, -0.0, 1e38, 1e-40, 1 + 2**-8])])
+    numbers = torch.cat([numbers, torch.tensor([torch.inf, -torch.inf, torch.nan])])[None]
+    out = torch.empty_like(numbers, dtype=torch.bfloat16)
+    one, zero = torch.ones(1, 1).numpy(), torch.zeros_like(numbers).numpy()
+    kernels.weigh(numbers.numpy(), one, zero, None, out.view(torch.uint16).numpy())
+    torch.testing.assert_close(out, numbers.bfloat16(), rtol=0, atol=0, equal_nan=True)
+
+
+def test_gradients_in_evaluation_mode():
+    plain, fast = both_forms(SSRN, 20, torch.float64)
+    patches = torch.randn(3, 1, 5, 5, 20, dtype=torch.float64)
+    gradients = []
+    for model in (plain.eval(), fast.eval()):
+        x = patches.clone().requires_grad_()
+        model(x).square().sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_number_of_threads_stays():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    use_fast_form(SSRN(20, 3, 4))
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(threads)

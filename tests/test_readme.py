@@ -20,13 +20,17 @@ def test_results_table_is_made_from_the_reports():
     assert results_table.main(["--check"]) == 0
 
 
-def test_an_old_table_is_noticed(tmp_path, monkeypatch, capsys):
-    old = README.replace(results_table.END, "| made up |\n" + results_table.END)
+@pytest.mark.parametrize("table", ["results", "speed"])
+def test_an_old_table_is_noticed(table, tmp_path, monkeypatch, capsys):
+    end = results_table.END.format(table)
+    old = README.replace(end, "| made up |\n" + end)
+    assert old != README
     (tmp_path / "README.md").write_text(old)
-    shutil.copytree(PUBLISHED, tmp_path / "results" / "published")
+    for folder in ("results/published", "benchmarks/results"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     monkeypatch.setattr(results_table, "REPOSITORY", tmp_path)
     assert results_table.main(["--check"]) == 1
-    assert "its table is old" in capsys.readouterr().err
+    assert "its tables are old" in capsys.readouterr().err
     assert results_table.main([]) == 0
     assert (tmp_path / "README.md").read_text() == README
 
