@@ -54,3 +54,4 @@ def make_deterministic() -> None:
     # Deterministic mode also fills every new tensor, which costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU too

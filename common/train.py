@@ -123,16 +123,16 @@ def train_epoch(
     step.model.train()
     step.loss_sum.zero_()
     step.correct.zero_()
-    order = draw(step.targets[pixels].cpu(), RECIPES[settings.recipe].balance)
-    batches = pixels[order.to(pixels.device)].split(settings.batch_size)
-    for index, batch in enumerate(batches):
-        set_learning_rate(
-            step.optimizer, learning_rate(settings, number - 1 + index / len(batches))
-        )
-        symmetries = None
-        if RECIPES[settings.recipe].symmetries:
-            symmetries = torch.randint(8, batch.shape).to(batch.device)
-        step(batch, symmetries)
+    recipe, device = RECIPES[settings.recipe], pixels.device
+    order = draw(step.targets[pixels].cpu(), recipe.balance)
+    batches = pixels[order.to(device)].split(settings.batch_size)
+    symmetries = [None] * len(batches)
+    if recipe.symmetries:
+        symmetries = torch.randint(8, order.shape).to(device).split(settings.batch_size)
+    for index, batch in enumerate(zip(batches, symmetries, strict=True)):
+        epochs_done = number - 1 + index / len(batches)
+        set_learning_rate(step.optimizer, learning_rate(settings, epochs_done))
+        step(*batch)
     return step.loss_sum.item() / len(pixels), step.correct.item() / len(pixels)
 
 
