@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import NETWORKS, Ours, times
-from common.device import PRECISIONS
+from common.device import PRECISIONS, make_deterministic
 from common.files import REPOSITORY, write_file
 from common.fused import use_fast_form
 from common.memory import keep_freed_memory
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
     arguments = parser.parse_args()
     keep_freed_memory()
+    make_deterministic()
     device = torch.device(arguments.device)
     result = {"environment": describe_environment(device), "precisions": {}}
     for precision in ("fp32", "bf16"):

@@ -31,7 +31,7 @@ QUANTITIES = {  # name: (unit, whether less is better)
     "peak memory": ("MB", True),
     "training to the protocol's accuracy": ("s", True),
 }
-WHOLE_RUN = list(QUANTITIES)[3:]
+WHOLE_RUN = ["whole protocol", "peak memory", "training to the protocol's accuracy"]
 PUBLISHED = REPOSITORY / "results" / "published"
 REPORTS = {"A2S2KResNet": "IN_A2S2KResNet_paper/report.json", "SSRN": "IN_SSRN/report.json"}
 WORDS = {"training step": "step", "evaluation": "evaluate", "whole-scene map": "map"}
@@ -87,7 +87,7 @@ def measured(word: str, contestant: str, model: str, device: str) -> float:
     """One value from `benchmarks.measure`."""
     command = [sys.executable, "-m", "benchmarks.measure", word, "--contestant", contestant]
     command += ["--model", model, "--device", device]
-    output = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    output = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(output.stdout)["value"]
 
 
@@ -125,17 +125,17 @@ def ours(
 def process(command: list[str]) -> tuple[float, float, str]:
     """Run Python; return seconds from start to exit, peak memory in MB and what it printed."""
     start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(
-            [sys.executable, *command], cwd=REPOSITORY, stdout=output, stderr=subprocess.DEVNULL
+            [sys.executable, *command], cwd=REPOSITORY, stdout=output, stderr=errors
         )
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - start
-        output.seek(0)
-        printed = output.read()
-    if status:
-        raise SystemExit(f"benchmarks: python {' '.join(command)} failed")
-    return seconds, usage.ru_maxrss / 1024, printed
+        for file in (output, errors):
+            file.seek(0)
+        if status:
+            raise SystemExit(f"benchmarks: python {' '.join(command)}\n{errors.read()}")
+        return seconds, usage.ru_maxrss / 1024, output.read()
 
 
 def note(values: dict, name: str, model: str, contestant: str, value: float) -> None:

@@ -11,7 +11,7 @@ from common.device import PRECISIONS
 from common.errors import InputError, OneLineParser
 from common.experiment import evaluate, train_and_test
 from common.optimizers import OPTIMIZERS
-from common.recipe import RECIPES, with_recipe
+from common.recipe import RECIPES, check_recipe, with_recipe
 from common.scene import SCENES
 from common.settings import Settings
 
@@ -32,10 +32,7 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
     """
     parser = build_parser(defaults)
     try:
-        given = parser.parse_args(arguments)
-        defaults = with_recipe(defaults, given.recipe)
-        given = build_parser(defaults).parse_args(arguments)
-        settings = dataclasses.replace(defaults, **vars(given))
+        settings = read_settings(defaults, arguments)
         if settings.weights is None:
             train_and_test(network, settings)
         else:
@@ -50,6 +47,17 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
         )
         return 130
     return 0
+
+
+def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
+    """Settings from the command line; the recipe comes first, for other defaults depend on it."""
+    recipe = OneLineParser(add_help=False)
+    add_recipe(recipe, default=defaults.recipe)
+    defaults = with_recipe(defaults, recipe.parse_known_args(arguments)[0].recipe)
+    given = build_parser(defaults).parse_args(arguments)
+    settings = dataclasses.replace(defaults, **vars(given))
+    check_recipe(settings)
+    return settings
 
 
 def build_parser(defaults: Settings) -> argparse.ArgumentParser:
@@ -74,7 +82,7 @@ def build_parser(defaults: Settings) -> argparse.ArgumentParser:
     add("--batch-size", type=count(1), help="patches per training step")
     add("--lr", type=positive, help="learning rate")
     add("--lr-decay", type=decay, help="factor on the learning rate per epoch")
-    add("--recipe", choices=list(RECIPES), help="the paper's training, or a much shorter one")
+    add_recipe(parser)
     add("--data-dir", help="where the scenes lie, else $HSI_DATA_DIR, else dataset/")
     add("--out", help="results directory, else results/<model>_<scene>_<time>")
     add("--overwrite", action="store_true", help="replace the results in --out")
@@ -88,6 +96,12 @@ def build_parser(defaults: Settings) -> argparse.ArgumentParser:
         default = getattr(defaults, action.dest)
         action.default = default or argparse.SUPPRESS  # no "(default: None)" in the help
     return parser
+
+
+def add_recipe(parser: argparse.ArgumentParser, **options) -> None:
+    """Add the flag that other flags' defaults depend on."""
+    text = "the paper's training, or a much shorter one with its own -e and --lr"
+    parser.add_argument("--recipe", choices=list(RECIPES), help=text, **options)
 
 
 def count(minimum: int, maximum: int = 10**6) -> Callable[[str], int]:

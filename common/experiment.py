@@ -13,7 +13,7 @@ from torch import nn
 
 from common.device import PRECISIONS, choose_device, choose_precision, make_deterministic
 from common.errors import InputError
-from common.fused import use_fast_form
+from common.fused import compile_kernels, use_fast_form
 from common.memory import keep_freed_memory
 from common.patches import Patches
 from common.predict import predict
@@ -165,7 +165,10 @@ def start_run(
 def build(network: type[nn.Module], run: Run) -> nn.Module:
     """Make the network with initial weights, in its fast form on the run's device."""
     dtype = PRECISIONS[run.environment["precision"]]
-    return use_fast_form(network(**run.network_arguments), run.device, dtype)
+    model = use_fast_form(network(**run.network_arguments), run.device, dtype)
+    if run.device.type == "cpu":
+        compile_kernels(model, run.patches.gather(torch.arange(2)))
+    return model
 
 
 def test_and_map(

@@ -1,8 +1,15 @@
-"""Where the repository lies, and files written whole or not at all."""
+"""Where the repository lies, files written whole or not at all, and turns between processes."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -21,3 +28,15 @@ def write_file(path: Path, content: bytes | str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def one_process_at_a_time(name: str) -> Iterator[None]:
+    """Wait until no other process of this user is in a block of that name."""
+    if fcntl is None:
+        yield
+        return
+    path = Path(tempfile.gettempdir(), f"{name}-{os.getuid()}.lock")
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

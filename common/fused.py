@@ -7,16 +7,21 @@ layers here have the parameters, names and mathematics of those they replace; st
 parameters and their gradients stay float32 where the feature maps are bfloat16.
 """
 
+import copy
 import math
+import sys
+import threading
 from types import MethodType
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from common import kernels
+from common.files import one_process_at_a_time
 from common.layers import BatchNormReLU, WeightedSum
 
 CHANNELS_LAST = torch.channels_last_3d
@@ -42,6 +47,8 @@ def use_fast_form(
             along_bands = module.kernel_size[2] > 1
             module.compute_dtype = dtype if dtype and along_bands else module.weight.dtype
             module.forward = MethodType(_conv, module)
+        elif isinstance(module, nn.Linear):
+            module.forward = MethodType(_linear, module)
     if torch.device(device).type == "cpu":
         _fuse(model)
     return model
@@ -53,28 +60,66 @@ def _fuse(model: nn.Module) -> None:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(threads)  # which Numba's start has set to the number of cores
     for module in model.modules():
-        if isinstance(module, BatchNormReLU):
+        if isinstance(module, nn.BatchNorm3d):
             module.forward = MethodType(_batch_norm_relu, module)
         elif isinstance(module, WeightedSum):
             module.forward = MethodType(_weighted_sum, module)
+
+
+def compile_kernels(model: nn.Module, patches: Tensor) -> None:
+    """Have Numba compile what a fast form needs, or read it from its cache, before it is timed.
+
+    Processes that start together take turns: Numba's cache is not made for two writers.
+
+    Parameters
+    ----------
+    patches : float tensor (batch, 1, P, P, bands)
+        Any patches of the kind the network will see.
+    """
+    trial = copy.deepcopy(model)
+    message = "compiling the CPU kernels for this machine, once"
+    notice = threading.Timer(2.0, print, [message], {"file": sys.stderr, "flush": True})
+    with one_process_at_a_time("hsi-kernels"), torch.random.fork_rng(devices=[]):
+        notice.start()
+        try:
+            trial.train()(patches).sum().backward()
+            with torch.no_grad():
+                trial.eval()(patches)
+        finally:
+            notice.cancel()
+
+
+def _linear(module: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x.to(module.weight.dtype), module.weight, module.bias)
 
 
 def _conv(module: nn.Conv3d, x: Tensor) -> Tensor:
     """`nn.Conv3d` with channels-last output."""
     # contiguous() would not do: with one input channel the two layouts look alike to it.
     x = x.to(module.compute_dtype, memory_format=CHANNELS_LAST)
-    weight, bias = (t.to(module.compute_dtype) for t in (module.weight, module.bias))
-    depth, bands, padding = module.kernel_size[2], x.shape[4], module.padding
-    if depth != bands or padding not in [(0, 0, 0), "same"] or (padding == "same" and depth > 1):
+    weight, bias = (t if t is None else t.to(x.dtype) for t in (module.weight, module.bias))
+    if not _is_2d(module, x.shape[4]):
         return module._conv_forward(x, weight, bias)
-    # A kernel as deep as the band axis moves over rows and columns only.  Each (band, kernel)
-    # pair of the input is then a channel of a 2-D convolution.
+    # A kernel that fits once into the band axis moves over rows and columns only.  Each (band,
+    # kernel) pair of the input is then a channel of a 2-D convolution, which is faster.
+    x = x[..., : weight.shape[4]]
     x, weight = (t.movedim(1, -1).flatten(3).movedim(-1, 1) for t in (x, weight))
-    return F.conv2d(x, weight, bias, padding=padding if padding == "same" else 0).unsqueeze(4)
+    padding = module.padding if module.padding == "same" else module.padding[:2]
+    return F.conv2d(x, weight, bias, module.stride[:2], padding).unsqueeze(4)
 
 
-def _batch_norm_relu(module: BatchNormReLU, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-    """`BatchNormReLU` in two passes over memory forward and two backward."""
+def _is_2d(module: nn.Conv3d, bands: int) -> bool:
+    """Whether the output is one band deep, and the convolution of the kinds used here."""
+    depth, stride = module.kernel_size[2], module.stride[2]
+    plain = module.dilation == (1, 1, 1) and module.groups == 1 and module.padding_mode == "zeros"
+    pads_bands = depth > 1 if module.padding == "same" else module.padding[2] > 0
+    return plain and not pads_bands and depth <= bands < depth + stride
+
+
+def _batch_norm_relu(
+    module: nn.BatchNorm3d | BatchNormReLU, x: Tensor, shortcut: Tensor | None = None
+) -> Tensor:
+    """`BatchNormReLU`, or a batch norm alone, in two passes over memory each way."""
     return _BatchNormReLU.apply(x, shortcut, module.weight, module.bias, module)
 
 
@@ -85,7 +130,8 @@ class _BatchNormReLU(torch.autograd.Function):
     def forward(ctx, x, shortcut, weight, bias, module):
         x = x.contiguous(memory_format=CHANNELS_LAST)
         out = torch.empty_like(x)
-        floors = _floor(module.relu_before, weight), _floor(module.relu, weight)
+        relus = (getattr(module, name, False) for name in ("relu_before", "relu"))
+        floors = [_floor(relu, weight) for relu in relus]
         parameters = (t.detach().numpy() for t in (weight, bias))
         running = module.running_mean.numpy(), module.running_var.numpy()
         momentum = module.momentum if module.training else 0.0
@@ -100,6 +146,7 @@ class _BatchNormReLU(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         (x, out), (floor, floor_out) = ctx.saved_tensors, ctx.floors
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
@@ -137,14 +184,15 @@ class _Average(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, link):
         x = x.contiguous(memory_format=CHANNELS_LAST)
-        ctx.count, ctx.link = x[0, 0].numel(), link
+        ctx.count, ctx.link, ctx.dtype = x[0, 0].numel(), link, x.dtype
         return x.view_as(x), _patch_sums(x) / ctx.count
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient, of_averages):
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
         constant = (of_averages / ctx.count).contiguous().numpy()
-        out = torch.empty_like(gradient, dtype=ctx.link["dtype"])
+        out = torch.empty_like(gradient, dtype=ctx.dtype)
         kernels.scale_and_shift(_rows(gradient), ctx.link["weight"], constant, _rows(out))
         return out, None
 
@@ -158,11 +206,12 @@ class _Weigh(torch.autograd.Function):
         out = torch.empty_like(x)
         weights = [None if w is None else w.contiguous().numpy() for w in (weight, weight_y)]
         for link, array in zip(links, weights, strict=False):
-            link.update(weight=array, dtype=x.dtype)
+            link["weight"] = array
         kernels.weigh(_rows(x), weights[0], _rows(y), weights[1], _rows(out))
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
         x, y = ctx.saved_tensors

@@ -2,7 +2,7 @@
 
 A step of these small networks moves far more memory than it needs to when each ReLU, each sum
 and each product is a pass of its own.  The loops here are compiled by Numba when first called
-(once per machine: the result is kept beside this file), so that no C++ compiler is needed.
+(once per machine: Numba caches the result), so that no C++ compiler is needed.
 
 Feature maps are read as ``(rows, columns)``: one row per position of a patch, its bands × kernels
 side by side, kernels innermost.  They hold float32, float64, or bfloat16 given as its bits in
@@ -122,14 +122,14 @@ def batch_norm_backward(x, floor, saved, floor_out, training, gradient, x_gradie
 
 
 @_on_all_threads
-def relu_backward(output, floor, gradient, out):
-    """out = gradient where the ReLU's output is above its floor, else zero."""
+def relu_backward(output, zero, gradient, out):
+    """out = gradient where the ReLU's output is above `zero`, else zero."""
     rows, columns = output.shape
     for row in numba.prange(rows):
         for j in range(columns):
             g = _wide(gradient[row, j])
-            if _wide(output[row, j]) <= floor:
-                g *= 0
+            if _wide(output[row, j]) <= zero:
+                g = zero
             _store(out, row, j, g)
 
 
@@ -168,8 +168,11 @@ def _statistics(x, floor, weight, threads):
     rows, columns = x.shape
     shift = np.empty(columns, weight.dtype)
     sums, squares = _per_thread(threads, shift), _per_thread(threads, shift)
-    for j in range(columns):  # what is summed is near zero, so that nothing cancels
-        shift[j] = max(_wide(x[0, j]), floor)
+    samples = min(rows, 16)
+    for j in range(columns):  # what is summed is near zero, so that little cancels
+        shift[j] = 0
+        for sample in range(samples):
+            shift[j] += max(_wide(x[sample * rows // samples, j]), floor) / samples
     _moments(x, floor, shift, sums, squares)
     kernels, bands = len(weight), columns // len(weight)
     column_mean, column_square = _over_threads(sums) / rows, _over_threads(squares) / rows

@@ -61,7 +61,7 @@ class WeightedSum(nn.Module):
         averages = torch.stack([x.mean(dim=(2, 3, 4), dtype=_wide(x.dtype)) for x in maps])
         weights = self.weights(averages)[..., None, None, None]
         total = sum(x * w for x, w in zip(maps, weights, strict=True))
-        return total if shortcut is None else shortcut + total
+        return (total if shortcut is None else shortcut + total).to(maps[0].dtype)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

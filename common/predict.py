@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from common.patches import Patches
 
-BATCH_SIZE = {"cpu": 32, "cuda": 2048}  # patches
+PIXELS_X_BANDS_PER_BATCH = {"cpu": 32 * 49 * 200, "cuda": 1024 * 49 * 200}  # 32, 1024 patches
 PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 
 
@@ -21,7 +21,7 @@ def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     """
     model.eval()
     if not hasattr(model, "spectral"):
-        batch_size = BATCH_SIZE[pixels.device.type]
+        batch_size = patches_per_batch(patches)
         return in_batches(lambda batch: model(patches.gather(batch)), pixels, batch_size)
     order = pixels.argsort()  # neighbours share most of their windows
     chunks = pixels[order].split(PIXELS_PER_CHUNK)
@@ -36,7 +36,7 @@ def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     3×3 spatial stem once for each of its positions, and only what follows once for each patch.
     Zero padding outside the scene is a pixel with a zero spectrum, like in a patch.
     """
-    p, batch_size = patches.half_width, BATCH_SIZE[pixels.device.type]
+    p, batch_size = patches.half_width, patches_per_batch(patches)
     windows = patches.around(patches.positions(pixels), p - 1)
     stem_positions, windows = torch.unique(windows, return_inverse=True)
     windows_3x3 = patches.around(stem_positions, 1)
@@ -56,6 +56,12 @@ def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     return in_batches(
         lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
     )
+
+
+def patches_per_batch(patches: Patches) -> int:
+    """As many patches as fit into a fixed share of memory."""
+    spectra, pixels = patches.spectra, (2 * patches.half_width + 1) ** 2
+    return max(1, PIXELS_X_BANDS_PER_BATCH[spectra.device.type] // (pixels * spectra.shape[1]))
 
 
 def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int) -> Tensor:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
+from common.errors import InputError
 from common.settings import Settings
 
 
@@ -56,6 +57,15 @@ RECIPES = {
 def with_recipe(settings: Settings, name: str) -> Settings:
     """Return the settings with the recipe's own defaults."""
     return dataclasses.replace(settings, recipe=name, **RECIPES[name].defaults)
+
+
+def check_recipe(settings: Settings) -> None:
+    """Raise InputError where a flag means nothing in the recipe."""
+    if RECIPES[settings.recipe].one_cycle and settings.lr_decay != 1:
+        raise InputError(
+            f"--lr-decay {settings.lr_decay:g}: --recipe {settings.recipe} has its own course of "
+            f"the learning rate; leave --lr-decay out"
+        )
 
 
 def learning_rate(settings: Settings, epochs_done: float) -> float:

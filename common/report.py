@@ -192,14 +192,16 @@ def _headline(report: dict) -> list[str]:
     attention = f" ({shown['attention']} attention)" if shown["attention"] else ""
     done, asked = len(report["oa"]), settings["iter"]
     iterations = f"{done} of {asked} iterations" if done < asked else f"iterations: {done}"
-    flags = ("epoch", "patch", "kernel", "valid_split", "optimizer", "lr", "lr_decay", "batch_size")
+    flags = ("recipe", "epoch", "patch", "kernel", "valid_split", "optimizer", "lr", "lr_decay")
+    flags += ("batch_size",)
     what = f"weights of {settings['weights']}" if trained_with else iterations
     return [
         f"{report['model']}{attention} on {report['dataset']}, {what}, seed {settings['seed']}",
         f"pixels: {split['train']} training, {split['val']} validation, {split['test']} test",
-        "trained with " + ", ".join(f"{flag} {shown[flag]}" for flag in flags),
+        "trained with " + ", ".join(f"{flag} {shown[flag]}" for flag in flags if flag in shown),
         f"{report['date']}, {environment['device']} ({environment['device_name']}, "
-        f"{environment['threads']} threads), torch {environment['torch']}, "
+        f"{environment['threads']} threads), {environment.get('precision', 'fp32')}, "
+        f"torch {environment['torch']}, "
         f"commit {(environment['commit'] or 'unknown')[:12]}",
     ]
 

@@ -62,6 +62,7 @@ class GraphedStep(TrainingStep):
         """Record one update; the updates this takes are undone."""
         inputs = [None if value is None else value.clone() for value in inputs]
         before = [tensor.clone() for tensor in self._state()]
+        random_state = torch.cuda.get_rng_state(self.targets.device)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -75,6 +76,7 @@ class GraphedStep(TrainingStep):
         before += [torch.zeros_like(tensor) for tensor in state[len(before) :]]
         for tensor, value in zip(state, before, strict=True):
             tensor.copy_(value)
+        torch.cuda.set_rng_state(random_state, self.targets.device)
         return graph, inputs
 
     def _state(self) -> list[Tensor]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import common.fused
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
 from common import kernels
-from common.fused import use_fast_form
+from common.fused import compile_kernels, use_fast_form
 from SSRN.SSRN import SSRN
 
 
@@ -25,7 +25,7 @@ def both_forms(network, bands: int, dtype: torch.dtype) -> tuple[nn.Module, nn.M
 
 
 @pytest.mark.parametrize("network", [A2S2KResNet, SSRN])
-@pytest.mark.parametrize("bands", [7, 19, 20, 60])  # at 19 and 20 the blocks are 7 bands deep
+@pytest.mark.parametrize("bands", [7, 8, 19, 20, 60])  # at 19 and 20 the blocks are 7 bands deep
 def test_training_step_is_the_same(network, bands):
     plain, fast = both_forms(network, bands, torch.float64)
     patches = torch.randn(6, 1, 7, 7, bands, dtype=torch.float64)
@@ -42,9 +42,10 @@ def test_training_step_is_the_same(network, bands):
 
 @pytest.mark.parametrize("network", [A2S2KResNet, SSRN])
 @pytest.mark.parametrize("training", [True, False])
-def test_logits_are_the_same_in_float32(network, training):
-    plain, fast = both_forms(network, 60, torch.float32)
-    patches = torch.randn(6, 1, 7, 7, 60)
+@pytest.mark.parametrize("bands", [7, 8, 9, 60])
+def test_logits_are_the_same_in_float32(network, training, bands):
+    plain, fast = both_forms(network, bands, torch.float32)
+    patches = torch.randn(6, 1, 7, 7, bands)
     plain.train(training), fast.train(training)
     torch.testing.assert_close(fast(patches), plain(patches), rtol=1e-5, atol=1e-5)
 
@@ -110,3 +111,31 @@ def test_number_of_threads_stays():
     use_fast_form(SSRN(20, 3, 4))
     assert torch.get_num_threads() == 1
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_a_network_of_other_layers(dtype):
+    plain = nn.Sequential(
+        nn.Conv3d(1, 6, (3, 3, 5), stride=(2, 1, 2), padding=(1, 0, 0)),
+        nn.BatchNorm3d(6),
+        nn.ReLU(),
+        nn.Conv3d(6, 6, (3, 3, 1), stride=(2, 2, 1)),
+        nn.Conv3d(6, 6, (3, 1, 1), dilation=(2, 1, 1), groups=3, padding="same", bias=False),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(6, 3),
+    )
+    fast = use_fast_form(copy.deepcopy(plain), dtype=dtype)
+    patches = torch.randn(4, 1, 9, 9, 5)
+    tolerance = 1e-5 if dtype is None else 0.02
+    torch.testing.assert_close(fast(patches), plain(patches), rtol=tolerance, atol=tolerance)
+
+
+def test_compiling_leaves_network_and_random_numbers_alone():
+    _, fast = both_forms(SSRN, 20, torch.float32)
+    before = {name: value.clone() for name, value in fast.state_dict().items()}
+    state = torch.get_rng_state()
+    compile_kernels(fast, torch.randn(2, 1, 5, 5, 20, generator=torch.Generator()))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in fast.state_dict().items())
+    assert all(parameter.grad is None for parameter in fast.parameters())

@@ -19,6 +19,7 @@ import common.experiment
 import common.results
 import SSRN.SSRN
 from common.cli import main
+from common.device import choose_precision
 from common.preprocess import fit_pca_scaling
 from common.scene import load_scene
 from common.split import random_split
@@ -27,11 +28,13 @@ from tests.conftest import toy_labels
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {"A2S2KResNet": A2S2KResNet.A2S2KResNet, "SSRN": SSRN.SSRN}
 SCRIPTS = {name: (getattr(module, name), module.DEFAULTS) for name, module in MODULES.items()}
+PRECISION = {"A2S2KResNet": "fp32", "SSRN": "bf16"}  # the same wherever the tests run
 SHORT = ["-d", "UP", "-e", "2", "-i", "2", "-p", "2", "-k", "4"]
 
 
 def run(model: str, toy_data: Path, out: Path, *flags: str) -> int:
-    arguments = [*SHORT, "--data-dir", str(toy_data), "--out", str(out), *flags]
+    arguments = [*SHORT, "--data-dir", str(toy_data), "--out", str(out)]
+    arguments += ["--precision", PRECISION[model], *flags]
     return main(*SCRIPTS[model], arguments)
 
 
@@ -269,6 +272,8 @@ WRONG_FLAGS = {
     "'nan' is not a positive number": ["--lr", "nan"],
     "invalid choice: 'adm'": ["-o", "adm"],
     "unrecognized arguments: --attention": ["--attention", "paper"],
+    "invalid choice: 'quick'": ["--recipe", "quick"],
+    "--lr-decay 0.5: --recipe fast has its own": ["--recipe", "fast", "--lr-decay", "0.5"],
     "-d XY: unknown scene": ["-d", "XY"],
     "PaviaU.mat: no such file": ["--data-dir", "nowhere"],
     "--device tpu: unknown device": ["--device", "tpu"],
@@ -329,3 +334,46 @@ def test_interrupting_keeps_finished_iterations(toy_data, tmp_path, monkeypatch,
     assert "interrupted" in capsys.readouterr().err
     assert len(read_report(tmp_path / "out")["oa"]) == 1
     assert "1 of 2 iterations" in (tmp_path / "out" / "report.txt").read_text()
+
+
+def test_fast_recipe_has_its_own_defaults_and_flags_win(toy_data, tmp_path):
+    flags = ["-d", "UP", "-p", "2", "-k", "4", "-i", "1", "--data-dir", str(toy_data)]
+    settings = {}
+    for name, more in {"own": ["-e", "1"], "given": ["-e", "2", "--lr", "0.01"]}.items():
+        flags_now = [*flags, "--recipe", "fast", *more, "--out", str(tmp_path / name)]
+        assert main(*SCRIPTS["SSRN"], flags_now) == 0
+        settings[name] = read_report(tmp_path / name)["settings"]
+    assert (settings["own"]["epoch"], settings["own"]["lr"]) == (1, 3e-3)
+    assert (settings["given"]["epoch"], settings["given"]["lr"]) == (2, 0.01)
+    assert "recipe fast" in (tmp_path / "own" / "report.txt").read_text()
+    rows = list(csv.DictReader((tmp_path / "given" / "run_0" / "history.csv").open()))
+    assert rows[0]["validation_loss"] == ""
+    assert float(rows[1]["validation_loss"]) > 0
+
+
+def test_help_shows_the_recipes_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(*SCRIPTS["SSRN"], ["--recipe", "fast", "--help"])
+    assert "epochs at most (default: 12)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_precision_in_report(results):
+    model, out = results
+    assert read_report(out)["environment"]["precision"] == PRECISION[model]
+    assert f", {PRECISION[model]}, torch " in (out / "report.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({}, "fp32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")],
+)
+def test_auto_precision_is_bf16_where_the_processor_has_it(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert choose_precision("auto", torch.device("cpu")) == expected
+    assert choose_precision("fp32", torch.device("cpu")) == "fp32"
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), "fp32"), ((8, 0), "bf16")])
+def test_auto_precision_on_gpus(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_precision("auto", torch.device("cuda")) == expected
