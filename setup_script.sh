@@ -2,7 +2,7 @@
 # Sets the project up: makes .venv with the pinned packages, then does what the mode says.
 set -euo pipefail
 
-DEMO_FLAGS=(-d IN -i 1 -e 20 --overwrite --out results/demo)
+DEMO_FLAGS=(-d IN -i 1 --recipe fast --overwrite --out results/demo)
 
 usage() {
     cat <<'USAGE'

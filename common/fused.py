@@ -228,9 +228,10 @@ def _patch_sums(x: Tensor, y: Tensor | None = None) -> Tensor:
 
 def _rows(x: Tensor) -> np.ndarray:
     """Look at (batch, kernels, rows, cols, bands) as kernels.py does: (positions, columns)."""
-    x = x.detach().permute(0, 2, 3, 4, 1).contiguous()
-    x = x.view(-1, x.shape[3] * x.shape[4])
-    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+    x = x.detach()
+    array = (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+    array = array.transpose(0, 2, 3, 4, 1)
+    return array.reshape(-1, array.shape[3] * array.shape[4])  # a view: kernels lie innermost
 
 
 def _wide(x: Tensor) -> torch.dtype:
