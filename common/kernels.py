@@ -91,10 +91,7 @@ def batch_norm(
     inverse_std = 1 / np.sqrt(used_variance + eps)
     scale = _for_columns(weight * inverse_std, x, weight)
     offset = _for_columns(bias - used_mean * weight * inverse_std, x, weight)
-    if shortcut is None:
-        _normalise(x, floor, scale, offset, floor_out, out)
-    else:
-        _normalise_and_add(x, floor, scale, offset, shortcut, floor_out, out)
+    _normalise(x, floor, scale, offset, shortcut, floor_out, out)
     return used_mean, inverse_std, scale, offset
 
 
@@ -138,10 +135,7 @@ def patch_sums(x, y, sums):
     """Sum of x * y, or of x where y is None, per patch and kernel: `sums` (patches, kernels)."""
     patches, kernels = sums.shape
     per_column = np.zeros((patches, x.shape[1]), sums.dtype)
-    if y is None:
-        _sum_rows(x, per_column)
-    else:
-        _sum_products(x, y, per_column)
+    _sum_rows(x, y, per_column)
     for patch in range(patches):
         sums[patch] = _per_kernel(per_column[patch : patch + 1], kernels)
 
@@ -149,11 +143,8 @@ def patch_sums(x, y, sums):
 @_compiled
 def weigh(x, weight, y, weight_y, out):
     """out = x * weight + y * weight_y, weights ``(patches, kernels)``, or None for 1."""
-    weight_columns = _patch_columns(weight, x)
-    if weight_y is None:
-        _weigh_and_add(x, weight_columns, y, out)
-    else:
-        _weigh_both(x, weight_columns, y, _patch_columns(weight_y, y), out)
+    columns_y = None if weight_y is None else _patch_columns(weight_y, y)
+    _weigh(x, _patch_columns(weight, x), y, columns_y, out)
 
 
 @_compiled
@@ -199,20 +190,13 @@ def _moments(x, floor, shift, sums, squares):
 
 
 @_on_all_threads
-def _normalise(x, floor, scale, offset, floor_out, out):
+def _normalise(x, floor, scale, offset, shortcut, floor_out, out):
     rows, columns = x.shape
     for row in numba.prange(rows):
         for j in range(columns):
             value = max(_wide(x[row, j]), floor) * scale[j] + offset[j]
-            _store(out, row, j, max(value, floor_out))
-
-
-@_on_all_threads
-def _normalise_and_add(x, floor, scale, offset, shortcut, floor_out, out):
-    rows, columns = x.shape
-    for row in numba.prange(rows):
-        for j in range(columns):
-            value = max(_wide(x[row, j]), floor) * scale[j] + offset[j] + _wide(shortcut[row, j])
+            if shortcut is not None:
+                value += _wide(shortcut[row, j])
             _store(out, row, j, max(value, floor_out))
 
 
@@ -251,50 +235,30 @@ def _normalise_backward(x, floor, scale, offset, floor_out, gradient, slope, con
 
 
 @_on_all_threads
-def _sum_rows(x, sums):
+def _sum_rows(x, y, sums):
     patches, columns = sums.shape
     positions = len(x) // patches
     for patch in numba.prange(patches):
         total = sums[patch]
         for row in range(patch * positions, (patch + 1) * positions):
             for j in range(columns):
-                total[j] += _wide(x[row, j])
+                value = _wide(x[row, j])
+                if y is not None:
+                    value *= _wide(y[row, j])
+                total[j] += value
 
 
 @_on_all_threads
-def _sum_products(x, y, sums):
-    patches, columns = sums.shape
-    positions = len(x) // patches
-    for patch in numba.prange(patches):
-        total = sums[patch]
-        for row in range(patch * positions, (patch + 1) * positions):
-            for j in range(columns):
-                total[j] += _wide(x[row, j]) * _wide(y[row, j])
-
-
-@_on_all_threads
-def _weigh_both(x, weight, y, weight_y, out):
+def _weigh(x, weight, y, weight_y, out):
     rows, columns = x.shape
     positions = rows // len(weight)
     for row in numba.prange(rows):
         patch = row // positions
         for j in range(columns):
-            _store(
-                out,
-                row,
-                j,
-                _wide(x[row, j]) * weight[patch, j] + _wide(y[row, j]) * weight_y[patch, j],
-            )
-
-
-@_on_all_threads
-def _weigh_and_add(x, weight, y, out):
-    rows, columns = x.shape
-    positions = rows // len(weight)
-    for row in numba.prange(rows):
-        patch = row // positions
-        for j in range(columns):
-            _store(out, row, j, _wide(x[row, j]) * weight[patch, j] + _wide(y[row, j]))
+            value = _wide(y[row, j])
+            if weight_y is not None:
+                value *= weight_y[patch, j]
+            _store(out, row, j, _wide(x[row, j]) * weight[patch, j] + value)
 
 
 @_on_all_threads
