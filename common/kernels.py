@@ -143,8 +143,11 @@ def patch_sums(x, y, sums):
 @_compiled
 def weigh(x, weight, y, weight_y, out):
     """out = x * weight + y * weight_y, weights ``(patches, kernels)``, or None for 1."""
-    columns_y = None if weight_y is None else _patch_columns(weight_y, y)
-    _weigh(x, _patch_columns(weight, x), y, columns_y, out)
+    columns = _patch_columns(weight, x)
+    if weight_y is None:
+        _weigh(x, columns, y, None, out)
+    else:
+        _weigh(x, columns, y, _patch_columns(weight_y, y), out)
 
 
 @_compiled
