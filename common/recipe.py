@@ -1,4 +1,4 @@
-"""The ways to train: the papers' protocol, and the same accuracy in far fewer updates."""
+"""The ways to train: the papers' protocol, and one with far fewer updates."""
 
 import dataclasses
 import math
