@@ -3,7 +3,7 @@
 Data flows one way, and a module imports only from those that stand before it here:
 
     errors, files, memory, device, settings, recipe, layers, kernels, fused,
-    matfile, scene, preprocess, split, patches, predict, optimizers, step, train, progress,
-    metrics, pictures, report, results, weights, experiment, cli,
+    matfile, georeference, arrayfile, scene, preprocess, split, patches, predict, optimizers,
+    step, train, progress, metrics, pictures, report, results, weights, experiment, cli,
     download, results_table
 """

@@ -1,6 +1,9 @@
 """What the user's wrong input becomes: one line."""
 
 import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -17,3 +20,15 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the message with a hint where to look."""
         raise InputError(f"{message} (see --help)")
+
+
+@contextlib.contextmanager
+def damage_in_one_line(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a parser raises on a damaged or foreign file into an `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # parsers raise anything at all on a damaged file
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        raise InputError(f"{path}: not a readable {kind} ({reason})") from error
