@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -157,21 +158,21 @@ def _envi(path: Path, header_path: Path) -> ArrayFile:
             ) from error
         if not isinstance(image, SpyFile):
             raise InputError(f"{path}: a spectral library, not an image")
-        expected = image.offset + int(np.prod(image.shape, dtype=object)) * image.sample_size
+        expected = image.offset + math.prod(image.shape) * image.sample_size
         found = os.path.getsize(image.filename)
         if found < expected:
             raise InputError(
                 f"{path}: the data file has {found} bytes, its header announces {expected}"
             )
         image.fid.close()
-        array = image.open_memmap() if 0 not in image.shape else np.empty(image.shape)
+        array = image.open_memmap() if min(image.shape) > 0 else np.empty(image.shape)
         ignored = header.get("data ignore value")
         return ArrayFile(
             path,
             image.shape,
             array.dtype,
             lambda start, stop: array[start:stop],
-            in_nanometres(image.bands.centers, image.bands.band_unit),
+            _in_nanometres(image.bands.centers, image.bands.band_unit),
             None if ignored is None else float(ignored),
             EnviPosition.from_header(header),
         )
@@ -224,10 +225,10 @@ def _geotiff_wavelengths(image) -> tuple[float, ...] | None:
         centres, unit = [tag.get("wavelength") for tag in tags], tags[0].get("wavelength_units")
     if None in centres:
         return None
-    return in_nanometres([float(centre) for centre in centres], unit)
+    return _in_nanometres([float(centre) for centre in centres], unit)
 
 
-def in_nanometres(centres: list[float] | None, unit: str | None) -> tuple[float, ...] | None:
+def _in_nanometres(centres: list[float] | None, unit: str | None) -> tuple[float, ...] | None:
     """Convert band centres to nm; None where there are none or the unit is no length.
 
     Without a unit, values below 100 are µm: 0.1 to 100 µm and 100 nm to 100 µm do not overlap
@@ -239,4 +240,4 @@ def in_nanometres(centres: list[float] | None, unit: str | None) -> tuple[float,
     factor = NANOMETRES.get(unit)
     if unit == "unknown":
         factor = 1000.0 if max(centres) < 100 else 1.0
-    return tuple(centre * factor for centre in centres) if factor else None
+    return tuple(round(centre * factor, 6) for centre in centres) if factor else None

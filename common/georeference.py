@@ -155,7 +155,7 @@ def _geotiff_map(
             bigtiff="if_safer",
         )
     with image:
-        if dtype == np.uint8:  # GeoTIFF palettes have 256 entries
+        if dtype == np.uint8:  # a palette of two bytes is little supported
             image.write_colormap(1, dict(enumerate(palette)))
         image.update_tags(1, **{f"class_{label}": name for label, name in enumerate(names)})
 

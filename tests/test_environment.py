@@ -55,6 +55,13 @@ def test_conda_environment_has_the_same_versions():
     assert python == f"python>={OLDEST_PYTHON}"
 
 
+def test_reading_a_geotiff_without_rasterio_names_the_tested_version():
+    pinned = pins("requirements-test.txt")["rasterio"]
+    assert f"pip install rasterio=={pinned}" in (REPOSITORY / "common/georeference.py").read_text()
+    [extra] = PROJECT["optional-dependencies"]["geotiff"]
+    assert extra in PROJECT["optional-dependencies"]["test"]
+
+
 def test_setup_script_wants_the_same_python():
     script = (REPOSITORY / "setup_script.sh").read_text()
     assert f"sys.version_info < ({OLDEST_PYTHON.replace('.', ', ')})" in script
