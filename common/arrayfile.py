@@ -147,9 +147,7 @@ def _envi(path: Path, header_path: Path) -> ArrayFile:
 
     logging.getLogger("spectral").setLevel(logging.CRITICAL)  # else it talks on stderr
     with damage_in_one_line(path, "ENVI file"), warnings.catch_warnings(action="ignore"):
-        header = envi.read_envi_header(header_path)
-        envi.check_compatibility(header)
-        _check_envi_header(path, header, list(envi.envi_to_dtype))
+        header = _read_envi_header(path, header_path)
         try:
             image = envi.open(header_path, None if path == header_path else path)
         except envi.EnviDataFileNotFoundError as error:
@@ -178,10 +176,20 @@ def _envi(path: Path, header_path: Path) -> ArrayFile:
         )
 
 
-def _check_envi_header(path: Path, header: dict, data_types: list[str]) -> None:
+def _read_envi_header(path: Path, header_path: Path) -> dict[str, str | list[str]]:
     """Refuse what the library would read as something else, or refuse without saying why."""
+    from spectral.io import envi
+
+    try:
+        header_path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not a readable ENVI file ({header_path.name} is no text in UTF-8)"
+        ) from error
+    header = envi.read_envi_header(header_path)
+    envi.check_compatibility(header)
     allowed = {
-        "data type": data_types,
+        "data type": list(envi.envi_to_dtype),
         "interleave": ["bil", "bip", "bsq"],
         "byte order": ["0", "1"],
         "file compression": ["0"],
@@ -189,6 +197,7 @@ def _check_envi_header(path: Path, header: dict, data_types: list[str]) -> None:
     for key, values in allowed.items():
         if key in header and str(header[key]).lower() not in values:
             raise InputError(f"{path}: '{key} = {header[key]}' in the ENVI header is not supported")
+    return header
 
 
 def _geotiff(path: Path) -> ArrayFile:

@@ -278,6 +278,13 @@ def test_envi_headers_that_are_wrong(tmp_path, capfd, old, new, said):
     assert capfd.readouterr() == ("", "")
 
 
+def test_envi_header_in_another_encoding(tmp_path):
+    save_envi(tmp_path / "scene.img", CUBE, metadata={"sensor type": "Spektrometer für Äcker"})
+    header = (tmp_path / "scene.hdr").read_bytes().decode()
+    (tmp_path / "scene.hdr").write_bytes(header.encode("latin-1"))
+    assert "scene.hdr is no text in UTF-8" in refused(tmp_path / "scene.img")
+
+
 @pytest.mark.parametrize("name", ["v5.mat", "array.npy", "array.tif", "bil.img"])
 def test_complex_numbers(tmp_path, name):
     SAVE[name](tmp_path / name, CUBE.astype(np.complex64))
