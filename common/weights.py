@@ -58,22 +58,23 @@ def save_weights(path: Path, weights: Weights) -> None:
     write_file(path, buffer.getvalue())
 
 
-def load_weights(path: Path, model: str) -> Weights:
-    """Read weights of the network class `model`; no code in the file can run.
+def load_weights(path: Path, model: str | None = None) -> Weights:
+    """Read weights of the network class `model`, or of any; no code in the file can run.
 
     Raises
     ------
     InputError
         No such file, not a weights file, or weights of another network.
     """
+    name = f"--weights {path}" if model else str(path)  # the training scripts' flag
     if not path.is_file():
-        raise InputError(f"--weights {path}: no such file")
+        raise InputError(f"{name}: no such file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         arrays = {name: tensor.numpy() for name, tensor in content.pop("preprocessing").items()}
         weights = Weights(**content, preprocessing=Preprocessing(**arrays))
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
-        raise InputError(f"--weights {path}: not a weights file of this project") from error
-    if weights.model != model:
-        raise InputError(f"--weights {path}: weights of {weights.model}, but this is {model}")
+        raise InputError(f"{name}: not a weights file of this project") from error
+    if model and weights.model != model:
+        raise InputError(f"{name}: weights of {weights.model}, but this is {model}")
     return weights

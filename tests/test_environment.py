@@ -12,6 +12,7 @@ from common.files import REPOSITORY
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 OLDEST_PYTHON = PROJECT["requires-python"].removeprefix(">=")
 
 
@@ -33,7 +34,7 @@ def pins(file: str) -> dict[str, str]:
     ("file", "dependencies"),
     [
         ("requirements.txt", PROJECT["dependencies"]),
-        ("requirements-test.txt", PROJECT["optional-dependencies"]["test"]),
+        ("requirements-test.txt", EXTRAS["test"] + EXTRAS["onnx"]),
     ],
 )
 def test_pins_lie_in_the_ranges_of_pyproject(file, dependencies):
