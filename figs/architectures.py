@@ -106,8 +106,7 @@ def draw_network(network: nn.Module, title: str, patch_shape: tuple, stem: Path)
         _draw_stages(axis, steps, places)
         for step in steps:
             _draw_step(axis, step, places[step.name])
-            for source in step.reads:
-                _draw_wire(axis, source, step, steps, places, rows)
+        _draw_wires(axis, steps, places, rows)
         canvas.text(axis, 10, rows[-1].bottom + 9, LEGEND, ha="left", size=SMALL)
         canvas.save(axis, stem)
 
@@ -205,9 +204,8 @@ def _draw_stages(axis: Axes, steps: list[Step], places: dict[str, Place]) -> Non
             top = min(place.top for place in inside) - (SHORTCUT if shortcut else PAD)
             bottom += PAD
             size = inside[-1].right + PAD - left, bottom - top
-            canvas.frame(
-                axis, (left, top), *size, fc="white", ec=canvas.GREY, lw=0.8, ls=(0, (4, 2))
-            )
+            style = {"fc": "white", "ec": canvas.GREY, "lw": 0.8, "ls": (0, (4, 2))}
+            canvas.frame(axis, (left, top), *size, **style)
             canvas.text(axis, left + 2, top - 7, stage, ha="left", color=canvas.GREY)
         for shape, run in groupby(members, lambda step: step.shape):
             run = list(run)
@@ -224,28 +222,37 @@ def _draw_step(axis: Axes, step: Step, place: Place) -> None:
         canvas.box(axis, centre, *size, step.text, step.kind)
 
 
-def _draw_wire(
-    axis: Axes,
-    source: str,
-    step: Step,
-    steps: list[Step],
-    places: dict[str, Place],
-    rows: list[Row],
-) -> None:
-    """Draw the arrow from a source to the step that reads it."""
-    start, end = places[source], places[step.name]
-    if step.kind == "add" and source == step.reads[-1]:
-        first = next(places[other.name] for other in steps if source in other.reads)
-        x, y = first.left - TAP, first.top - SHORTCUT / 2 + 1
-        canvas.arrow(axis, (x, first.y), (x, y), (end.x, y), (end.x, end.top), lw=1.4)
-    elif start.row != end.row:
-        canvas.arrow(axis, *_turn(start, end, rows[start.row].bottom - 1))
+def _draw_wires(axis: Axes, steps: list[Step], places: dict[str, Place], rows: list[Row]) -> None:
+    """Draw the arrows between the steps."""
+    first_reader: dict[str, Place] = {}
+    for step in steps:
+        for source in step.reads:
+            first_reader.setdefault(source, places[step.name])
+            if step.kind == "add" and source == step.reads[-1]:
+                _draw_shortcut(axis, first_reader[source], places[step.name])
+            else:
+                gutter = rows[places[source].row].bottom - 1
+                _draw_wire(axis, places[source], places[step.name], gutter)
+
+
+def _draw_shortcut(axis: Axes, first: Place, end: Place) -> None:
+    """Draw the arrow that passes a block by, from before its first box."""
+    x, y = first.left - TAP, first.top - SHORTCUT / 2 + 1
+    canvas.junction(axis, (x, first.y))
+    canvas.arrow(axis, (x, first.y), (x, y), (end.x, y), (end.x, end.top), lw=1.4)
+
+
+def _draw_wire(axis: Axes, start: Place, end: Place, gutter: float) -> None:
+    """Draw the arrow from a step to the next, through the gutter if that is in another row."""
+    if start.row != end.row:
+        canvas.arrow(axis, *_turn(start, end, gutter))
     elif end.top <= start.y <= end.bottom:
         canvas.arrow(axis, (start.right, start.y), (end.left, start.y))
     else:
         middle = start.right + 10
-        points: list[Point] = [(start.right, start.y), (middle, start.y)]
-        canvas.arrow(axis, *points, (middle, end.y), (end.left, end.y))
+        canvas.junction(axis, (middle, start.y))
+        corners = (middle, start.y), (middle, end.y)
+        canvas.arrow(axis, (start.right, start.y), *corners, (end.left, end.y))
 
 
 def _turn(start: Place, end: Place, gutter: float) -> list[Point]:

@@ -46,6 +46,7 @@ def _draw_branch(axis: Axes, y: float, middle: float, name: str, shapes: Shapes)
     _box(axis, (46, y), 68, ("branch", name), "data", shape_text(shapes["map"]))
     rim = middle + (NODE if y > middle else -NODE)
     canvas.arrow(axis, (80, y), (TIMES_X - NODE, y))
+    canvas.junction(axis, (106, y))
     canvas.arrow(axis, (106, y), (106, rim))
     canvas.node(axis, (TIMES_X, y), "×")
     canvas.arrow(axis, (TIMES_X + NODE, y), (PLUS_X, y), (PLUS_X, rim))
@@ -58,11 +59,12 @@ def _draw_selection(axis: Axes, y: float, block: KernelAttention, shapes: Shapes
     _box(axis, (174, y), 60, ("global", "average"), "function")
     _labelled_arrow(axis, (204, y), (242, y), "s", shapes["average"])
     _box(axis, (272, y), 60, (*conv_text(block.squeeze), "ReLU"), "conv", "squeeze")
-    _labelled_arrow(axis, (302, y), (346, y), "z", shapes["squeeze"][:1], head=False)
+    _label(axis, 320, y, "z", shapes["squeeze"][:1])
+    canvas.junction(axis, (344, y))
     for side, weight, name in ((-1, "a", "excite_1x1x7"), (1, "b", "excite_3x3x7")):
         lane = y + 39 * side
         convolution = getattr(block, name) or block.excite_3x3x7
-        canvas.arrow(axis, (340, y), (350, y), (350, lane), (366, lane))
+        canvas.arrow(axis, (302, y), (344, y), (344, lane), (366, lane))
         _box(axis, (396, lane), 60, conv_text(convolution), "conv", readable(name))
         canvas.arrow(axis, (426, lane), (456, lane))
         end = y + side * (92 - NODE)
@@ -79,14 +81,14 @@ def draw_efr(network: nn.Module, patch_shape: Sequence[int], stem: Path) -> None
     block = next(m for m in network.modules() if isinstance(m, EFR))
     shapes = shapes_inside(network, block, patch_shape)
     with plt.rc_context(canvas.STYLE):
-        axis = canvas.page(374)
+        axis = canvas.page(380)
         canvas.heading(axis, "Efficient feature recalibration", "A2S2KResNet.EFR")
         _draw_recalibration(axis, 62.0, 140.0, shapes)
         _draw_gate(axis, 140.0, 258.0, block, shapes)
         note = (
             "Below maps: rows × cols × bands, kernels. A strip has a cell per kernel; dashed: zero."
         )
-        canvas.text(axis, 10, 361, note, ha="left", size=SMALL)
+        canvas.text(axis, 10, 367, note, ha="left", size=SMALL)
         canvas.save(axis, stem)
 
 
@@ -106,12 +108,13 @@ def _draw_recalibration(axis: Axes, upper: float, y: float, shapes: Shapes) -> N
 
 def _draw_gate(axis: Axes, upper: float, y: float, block: EFR, shapes: Shapes) -> None:
     """Draw the way from the map to the gates of its kernels."""
+    canvas.junction(axis, (106, upper))
     canvas.arrow(axis, (106, upper), (106, y), (130, y))
     _box(axis, (160, y), 60, ("global", "average"), "function")
     canvas.arrow(axis, (190, y), (226, y))
     kernels, size = shapes["average"][0], block.weight.shape[-1]
-    averages = _draw_strip(axis, 232, y, kernels, "function", zeros=size // 2)
-    sums = _draw_strip(axis, 346, y, kernels, "conv")
+    averages = _draw_strip(axis, (232, y), kernels, "averages", "function", zeros=size // 2)
+    sums = _draw_strip(axis, (346, y), kernels, "sums", "conv")
     shown = kernels // 2
     for kernel, end in enumerate(sums):
         style = {"color": INK, "lw": 1.2} if kernel == shown else {"color": "#CCCCCC", "lw": 0.5}
@@ -121,33 +124,24 @@ def _draw_gate(axis: Axes, upper: float, y: float, block: EFR, shapes: Shapes) -
     canvas.arrow(axis, (352, y), (388, y))
     _box(axis, (418, y), 60, ("sigmoid",), "weights")
     canvas.arrow(axis, (448, y), (484, y))
-    _draw_strip(axis, 490, y, shapes["weight"][0], "weights")
+    _draw_strip(axis, (490, y), shapes["weight"][0], "gates", "weights")
     canvas.arrow(axis, (496, y), (TIMES_X, y), (TIMES_X, upper + NODE))
-    below = averages[-1] + 12
-    for x, name, key in (
-        (232, "averages", "average"),
-        (346, "sums", "average"),
-        (490, "gates", "weight"),
-    ):
-        canvas.text(axis, x, below, f"{name}, {shapes[key][0]}", size=SMALL)
 
 
 def _draw_strip(
-    axis: Axes, x: float, y: float, kernels: int, kind: str, zeros: int = 0
+    axis: Axes, centre: Point, kernels: int, name: str, kind: str, zeros: int = 0
 ) -> list[float]:
-    """Draw a cell per kernel above each other, between dashed zeros; heights of all centres."""
+    """Draw a cell per kernel above each other, dashed zeros at both ends; heights of all cells."""
+    x, y = centre
     side = min(6.0, 144 / kernels)
-    centres = [y + side * (cell - (kernels - 1) / 2) for cell in range(-zeros, kernels + zeros)]
-    for cell, centre in enumerate(centres):
-        padding = not zeros <= cell < kernels + zeros
-        style = (
-            {"ls": (0, (2, 1)), "fc": "white"}
-            if padding
-            else {"fc": canvas.tint(COLOURS[kind], 0.5)}
-        )
-        corner = (x - 6, centre - side / 2)
-        axis.add_patch(Rectangle(corner, 12, side, ec=INK, lw=0.6, zorder=3, **style))
-    return centres
+    cells = [y + side * (cell - (kernels - 1) / 2) for cell in range(-zeros, kernels + zeros)]
+    for cell, height in enumerate(cells):
+        padding = cell < zeros or cell >= kernels + zeros
+        colour = "white" if padding else canvas.tint(COLOURS[kind], 0.5)
+        style = {"fc": colour, "ls": (0, (2, 1)) if padding else "-", "lw": 0.6, "zorder": 3}
+        axis.add_patch(Rectangle((x - 6, height - side / 2), 12, side, ec=INK, **style))
+    canvas.text(axis, x, y + 90, f"{name}, {kernels}", size=SMALL)
+    return cells
 
 
 def _box(
@@ -165,10 +159,10 @@ def _box(
 
 
 def _labelled_arrow(
-    axis: Axes, start: Point, end: Point, symbol: str, shape: Sequence[int] = (), head: bool = True
+    axis: Axes, start: Point, end: Point, symbol: str, shape: Sequence[int] = ()
 ) -> None:
     """Draw an arrow with what runs along it above, in letters, and its shape below."""
-    canvas.arrow(axis, start, end, head=head)
+    canvas.arrow(axis, start, end)
     _label(axis, (start[0] + end[0]) / 2 - 2, start[1], symbol, shape)
 
 

@@ -102,16 +102,21 @@ def node(axis: Axes, centre: Point, sign: str) -> None:
         axis.plot(*ends, color=INK, lw=1.2, zorder=4)
 
 
-def arrow(axis: Axes, *points: Point, head: bool = True, colour: str = INK, **style) -> None:
+def junction(axis: Axes, centre: Point) -> None:
+    """Draw the dot where an arrow branches off another."""
+    axis.add_patch(Circle(centre, 2.2, fc=INK, ec="none", zorder=3))
+
+
+def arrow(axis: Axes, *points: Point, lw: float = 1.1) -> None:
     """Draw an arrow through the points, its corners rounded."""
     vertices, codes = [points[0]], [Curve.MOVETO]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         vertices += [_towards(corner, before), corner, _towards(corner, after)]
         codes += [Curve.LINETO, Curve.CURVE3, Curve.CURVE3]
     path = Curve([*vertices, points[-1]], [*codes, Curve.LINETO])
-    style = {"lw": 1.1, "zorder": 2, "joinstyle": "miter", "capstyle": "butt", **style}
-    tip = "-|>,head_length=5,head_width=2.2" if head else "-"
-    axis.add_patch(FancyArrowPatch(path=path, arrowstyle=tip, fc=colour, ec=colour, **style))
+    style = {"lw": lw, "zorder": 2, "joinstyle": "miter", "capstyle": "butt", "fc": INK, "ec": INK}
+    tip = "-|>,head_length=5,head_width=2.2"
+    axis.add_patch(FancyArrowPatch(path=path, arrowstyle=tip, **style))
 
 
 def _towards(corner: Point, other: Point, radius: float = 4.0) -> Point:

@@ -1,9 +1,11 @@
 """The diagrams of the networks: what is drawn is what the networks do."""
 
+import matplotlib.pyplot as plt
 import pytest
 
 from A2S2KResNet.A2S2KResNet import EFR, A2S2KResNet, KernelAttention
 from common.layers import ConvBNReLU
+from figs import canvas
 from figs.make_figures import diagrams
 from figs.tracing import Step, shape_text, shapes_inside, trace
 from SSRN.SSRN import SSRN
@@ -89,6 +91,23 @@ def test_shapes_inside_the_weighing_blocks():
     assert attention["weight"] == attention["average"] == (24,)
     efr = next(module for module in network.modules() if isinstance(module, EFR))
     assert shapes_inside(network, efr, PATCH)["weight"] == (24,)
+
+
+def test_texts_neither_overlap_nor_leave_the_page(tmp_path, monkeypatch):
+    pages = []
+    monkeypatch.setattr(canvas, "save", lambda axis, stem: pages.append(axis))
+    diagrams(tmp_path)
+    for axis in pages:
+        texts = [text for text in axis.texts if text.get_text()]
+        extents = [text.get_window_extent().padded(-0.5) for text in texts]
+        page = axis.figure.bbox
+        for number, extent in enumerate(extents):
+            assert page.containsx(extent.x0) and page.containsx(extent.x1), texts[number]
+            assert page.containsy(extent.y0) and page.containsy(extent.y1), texts[number]
+            for other in range(number):
+                assert not extent.overlaps(extents[other]), (texts[number], texts[other])
+        plt.close(axis.figure)
+    assert len(pages) == 4
 
 
 def test_diagrams_are_drawn(tmp_path):
