@@ -5,5 +5,6 @@ Data flows one way, and a module imports only from those that stand before it he
     errors, files, memory, device, settings, recipe, layers, kernels, fused,
     matfile, georeference, arrayfile, scene, preprocess, split, patches, predict, optimizers,
     step, train, progress, metrics, pictures, report, results, weights, experiment, cli,
-    export, download, results_table
+    export, download, results_table,
+    methods, significance, table_formats, significance_tables, paper_table
 """
