@@ -187,6 +187,15 @@ def test_files_that_do_not_fit_are_noted(pair, capsys):
     text = output(capsys, *pair, "--names", "A,B")
     assert "with B on seed 7: split.npy or gt.npy is not that of A." in text
 
+    truth, label_map = LABELS.copy(), np.load(first / "map.npy")
+    for array in (truth, label_map):  # two pixels that are right, with each other's label
+        array.flat[TEST[[5, 12]]] = array.flat[TEST[[12, 5]]]
+    np.save(second.parent / "gt.npy", truth)
+    np.save(second / "map.npy", label_map)
+    np.save(second / "split.npy", SPLIT)
+    text = output(capsys, *pair, "--names", "A,B")
+    assert "with B on seed 7: split.npy or gt.npy is not that of A." in text
+
 
 def test_bold_is_the_best_as_printed(tmp_path):
     methods = [
