@@ -13,11 +13,11 @@ from figs import canvas
 from figs.canvas import LINE, NODE, SMALL, WIDTH, Point
 from figs.tracing import Step, shape_text, trace
 
-LEFT, RIGHT = 58.0, WIDTH - 36.0  # ends of a row of boxes
+LEFT, RIGHT = 62.0, WIDTH - 36.0  # ends of a row of boxes
 GAP, STAGE_GAP = 16.0, 36.0  # between boxes in a stage, and between stages, at least
 BOX = 46.0  # height of a box, unless a convolution has more to say
 PAD, SHORTCUT = 7.0, 20.0  # from boxes to their frame; above, where a shortcut runs
-TAP = 8.0  # where a shortcut branches off, left of the first box
+TAP = 12.0  # where a shortcut branches off, left of the first box
 TITLE, SHAPE = 19.0, 17.0  # height of what is written above and below a frame
 GUTTER = 15.0  # below a row, for the arrow that leads to the next
 HEADER, FOOTER = 34.0, 24.0
@@ -257,6 +257,6 @@ def _draw_wire(axis: Axes, start: Place, end: Place, gutter: float) -> None:
 
 def _turn(start: Place, end: Place, gutter: float) -> list[Point]:
     """Corners of the arrow from the end of one row to the beginning of the next."""
-    right, left = WIDTH - 18, LEFT - 24
+    right, left = WIDTH - 18, LEFT - 28
     down = [(start.right, start.y), (right, start.y), (right, gutter)]
     return [*down, (left, gutter), (left, end.y), (end.left, end.y)]

@@ -59,12 +59,13 @@ def _draw_selection(axis: Axes, y: float, block: KernelAttention, shapes: Shapes
     _box(axis, (174, y), 60, ("global", "average"), "function")
     _labelled_arrow(axis, (204, y), (242, y), "s", shapes["average"])
     _box(axis, (272, y), 60, (*conv_text(block.squeeze), "ReLU"), "conv", "squeeze")
-    _label(axis, 320, y, "z", shapes["squeeze"][:1])
+    axis.plot((302, 344), (y, y), color=INK, lw=1.1)
+    _label(axis, 322, y, "z", shapes["squeeze"][:1])
     canvas.junction(axis, (344, y))
     for side, weight, name in ((-1, "a", "excite_1x1x7"), (1, "b", "excite_3x3x7")):
         lane = y + 39 * side
         convolution = getattr(block, name) or block.excite_3x3x7
-        canvas.arrow(axis, (302, y), (344, y), (344, lane), (366, lane))
+        canvas.arrow(axis, (344, y), (344, lane), (366, lane))
         _box(axis, (396, lane), 60, conv_text(convolution), "conv", readable(name))
         canvas.arrow(axis, (426, lane), (456, lane))
         end = y + side * (92 - NODE)
