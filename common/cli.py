@@ -2,24 +2,28 @@
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 
 from torch import nn
 
-from common.device import PRECISIONS
+from common.classifier import Classifier
+from common.device import PRECISIONS, choose_device
 from common.errors import InputError, OneLineParser
-from common.experiment import evaluate, train_and_test
+from common.experiment import train_and_test
+from common.mapping import evaluate
+from common.network import NetworkClassifier
 from common.optimizers import OPTIMIZERS
 from common.recipe import RECIPES, check_recipe, with_recipe
-from common.scene import SCENES
+from common.scene import Scene
+from common.scenefile import SCENES
 from common.settings import Settings
+from common.splits import check_split_flags
 
 
 def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | None = None) -> int:
-    """Run a training script; return its exit status.
-
-    0: done.  2: the user's input was wrong, told in one line on stderr.  130: interrupted.
+    """Run a network's training script; return its exit status.
 
     Parameters
     ----------
@@ -30,13 +34,34 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
     arguments : list of str, optional
         The command line without the program's name; ``sys.argv`` if left out.
     """
+    return run_script(
+        functools.partial(NetworkClassifier, network),
+        defaults,
+        arguments,
+        use_weights=functools.partial(evaluate, network),
+    )
+
+
+def run_script(
+    make_classifier: Callable[[Settings, Scene], Classifier],
+    defaults: Settings,
+    arguments: list[str] | None = None,
+    use_weights: Callable[[Settings], dict] | None = None,
+) -> int:
+    """Run a training script of any classifier; return its exit status.
+
+    0: done.  2: the user's input was wrong, told in one line on stderr.  130: interrupted.
+
+    `use_weights` is what ``--weights`` does; the other parameters are those of `main` and of
+    `train_and_test`.
+    """
     parser = build_parser(defaults)
     try:
         settings = read_settings(defaults, arguments)
         if settings.weights is None:
-            train_and_test(network, settings)
+            train_and_test(make_classifier, settings)
         else:
-            evaluate(network, settings)
+            use_weights(settings)
     except InputError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
@@ -51,51 +76,70 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
 
 def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
     """Settings from the command line; the recipe comes first, for other defaults depend on it."""
-    recipe = OneLineParser(add_help=False)
-    add_recipe(recipe, default=defaults.recipe)
-    defaults = with_recipe(defaults, recipe.parse_known_args(arguments)[0].recipe)
-    given = build_parser(defaults).parse_args(arguments)
-    settings = dataclasses.replace(defaults, **vars(given))
-    check_recipe(settings)
+    if defaults.recipe is not None:
+        recipe = OneLineParser(add_help=False)
+        add_recipe(recipe, default=defaults.recipe)
+        defaults = with_recipe(defaults, recipe.parse_known_args(arguments)[0].recipe)
+    given = vars(build_parser(defaults).parse_args(arguments))
+    given["split"] = tuple(given.pop("split", defaults.split))
+    settings = dataclasses.replace(defaults, **given)
+    check_split_flags(settings, defaults)
+    if defaults.recipe is not None:
+        check_recipe(settings)
+        choose_device(settings.device)
     return settings
 
 
 def build_parser(defaults: Settings) -> argparse.ArgumentParser:
-    """Build the parser; its destinations are the fields of `Settings`."""
+    """Build the parser; its destinations are the fields of `Settings`.
+
+    A classifier whose defaults have no recipe is no network and has no flags of networks.
+    """
     description = f"Train and test {defaults.model} on a hyperspectral scene."
     parser = OneLineParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("-d", "--dataset", help=f"the scene: {', '.join(SCENES)}")
-    add("-e", "--epoch", type=count(1), help="epochs at most")
+    add("-d", "--dataset", help=f"the scene: {', '.join(SCENES)} or a .yaml file")
     add("-i", "--iter", type=count(1), help="iterations; iteration n uses seed --seed + n")
     add("-p", "--patch", type=count(2), help="patch half-width: patches are (2p+1)×(2p+1)")
-    add("-k", "--kernel", type=count(1, 1024), help="kernels per stage")
     add("-vs", "--valid_split", type=share, help="share of labelled pixels NOT trained on")
+    add("--per-class", type=count(1), metavar="N", help="train on N pixels of each class instead")
+    split_help = "random (default), disjoint, or two label maps: FILE or FILE.mat:variable"
+    add("--split", nargs="+", metavar="SPLIT", help=split_help)
+    add("--seed", type=count(0, 2**32 - 10**6), help="seed of the first iteration")
+    if defaults.recipe is not None:
+        add_network_flags(parser, defaults)
+    add("--data-dir", help="where the scenes lie, else $HSI_DATA_DIR, else dataset/")
+    add("--out", help="results directory, else results/<model>_<scene>_<time>")
+    add("--overwrite", action="store_true", help="replace the results in --out")
+    add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
+    for action in parser._actions[1:]:  # all but --help
+        default = getattr(defaults, action.dest)
+        if not default or action.dest == "split":
+            default = argparse.SUPPRESS  # no "(default: None)" in the help
+        action.default = default
+    return parser
+
+
+def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> None:
+    """Add the flags that only networks have."""
+    add = parser.add_argument
+    add("-e", "--epoch", type=count(1), help="epochs at most")
+    add("-k", "--kernel", type=count(1, 1024), help="kernels per stage")
     add("-o", "--optimizer", choices=sorted(OPTIMIZERS), help="optimizer")
     if defaults.attention is not None:
         choices = ["paper", "official"]
         add("--attention", choices=choices, help="selective kernels as in paper or released code")
-    add("--split", choices=["random"], help="how pixels are split")
-    add("--seed", type=count(0, 2**32 - 10**6), help="seed of the first iteration")
     add("--batch-size", type=count(1), help="patches per training step")
     add("--lr", type=positive, help="learning rate")
     add("--lr-decay", type=decay, help="factor on the learning rate per epoch")
     add_recipe(parser)
-    add("--data-dir", help="where the scenes lie, else $HSI_DATA_DIR, else dataset/")
-    add("--out", help="results directory, else results/<model>_<scene>_<time>")
-    add("--overwrite", action="store_true", help="replace the results in --out")
     add("--weights", metavar="FILE", help="train nothing; test and map with these weights")
     add("--device", help="auto, cpu, cuda or cuda:N")
     add(
         "--precision", choices=list(PRECISIONS), help="of the convolutions; auto: bf16 if fast here"
     )
-    add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
-    for action in parser._actions[1:]:  # all but --help
-        default = getattr(defaults, action.dest)
-        action.default = default or argparse.SUPPRESS  # no "(default: None)" in the help
-    return parser
 
 
 def add_recipe(parser: argparse.ArgumentParser, **options) -> None:

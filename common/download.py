@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from common.errors import InputError, OneLineParser
-from common.scene import SCENES, data_directory, describe
+from common.scene import data_directory
+from common.scenefile import SCENES, built_in
 
 TIMEOUT = 20.0  # seconds without a byte
 TRIES = 3  # connections to one address for one file
@@ -197,7 +198,7 @@ def download(scenes: Sequence[str], folder: Path, wait: float = 1.0) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for scene in scenes:
-            for file in describe(scene)["files"]:
+            for file in built_in(scene)["files"]:
                 path = folder / file["name"]
                 try:
                     fetch(path, file["git_blob"], file["addresses"], unreachable, wait)

@@ -1,32 +1,76 @@
-"""Label maps and scenes as PNG pictures, one picture pixel per scene pixel."""
+"""Label maps and scenes as PNG pictures."""
 
 import io
 
 import numpy as np
 from matplotlib.colors import to_rgb
-from matplotlib.image import imsave
+from PIL import Image
 
 from common.scene import Scene
 
 STRETCH_PERCENTILES = (2, 98)
+LARGEST_SIDE = 4000  # pixels of a false-colour picture
+LARGE_SIDE = 1200  # pixels of an enlarged map, about
+
+
+def palette(colours: tuple[str, ...]) -> np.ndarray:
+    """Colours of the labels 0, black, and 1..C: uint8 (C + 1, 3)."""
+    rgb = np.array([(0, 0, 0), *(to_rgb(colour) for colour in colours)])
+    return (255 * rgb).round().astype(np.uint8)
 
 
 def colour_labels(labels: np.ndarray, colours: tuple[str, ...]) -> np.ndarray:
     """Paint a label map (rows, cols), 0 black: uint8 RGB (rows, cols, 3)."""
-    palette = np.array([(0, 0, 0), *(to_rgb(colour) for colour in colours)])
-    return (255 * palette).round().astype(np.uint8)[labels]
+    return palette(colours)[labels]
+
+
+def label_png(labels: np.ndarray, colours: tuple[str, ...]) -> bytes:
+    """Encode a label map (rows, cols) as PNG, one picture pixel per pixel."""
+    if labels.dtype != np.uint8:
+        return png(colour_labels(labels, colours))
+    image = Image.fromarray(labels)  # a map on disk is not read into memory at once
+    image.putpalette(palette(colours).tobytes())
+    return _encoded(image)
+
+
+def enlarged(labels: np.ndarray) -> np.ndarray:
+    """Repeat pixels until the longer side has about `LARGE_SIDE`; larger maps stay as they are."""
+    factor = max(1, round(LARGE_SIDE / max(labels.shape)))
+    return labels if factor == 1 else labels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def false_colour(scene: Scene) -> np.ndarray:
-    """Show three bands of the scene as uint8 RGB (rows, cols, 3), each stretched on its own."""
-    bands = scene.cube[:, :, list(scene.rgb_bands)].astype(np.float64)
-    low, high = np.percentile(bands, STRETCH_PERCENTILES, axis=(0, 1))
-    stretched = (bands - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
+    """Show three bands of the scene as uint8 RGB (rows, cols, 3), each stretched on its own.
+
+    Pixels without data are black; of a scene longer than `LARGEST_SIDE` only every n-th row and
+    column is shown.
+    """
+    rows, cols = scene.labels.shape
+    step = -(-max(rows, cols) // LARGEST_SIDE)
+    bands = list(scene.rgb_bands)
+    height = 1 if step > 1 else 256
+    blocks = [
+        scene.read_rows(row, min(row + height, rows))[:, ::step][..., bands].astype(np.float64)
+        for row in range(0, rows, step * height)
+    ]
+    shown = np.concatenate(blocks)
+    empty = ~np.isfinite(shown).all(axis=2)
+    if scene.nodata is not None:
+        empty |= (shown == scene.nodata).all(axis=2)
+    if empty.all():
+        return np.zeros(shown.shape, np.uint8)
+    low, high = np.percentile(shown[~empty], STRETCH_PERCENTILES, axis=0)
+    stretched = (shown - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
+    stretched[empty] = 0
     return (255 * stretched.clip(0, 1)).round().astype(np.uint8)
 
 
 def png(rgb: np.ndarray) -> bytes:
     """Encode a uint8 RGB picture as PNG."""
+    return _encoded(Image.fromarray(rgb))
+
+
+def _encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    imsave(buffer, rgb, format="png")
+    image.save(buffer, format="png", optimize=image.width * image.height < 10**6)
     return buffer.getvalue()

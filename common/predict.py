@@ -69,9 +69,24 @@ def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: i
     return torch.cat([function(batch) for batch in rows.split(batch_size)])
 
 
+def classify(
+    model: nn.Module, patches: Patches, pixels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted label, 1..C, of each flat pixel index, and how sure the network is of it.
+
+    Returns
+    -------
+    labels : int64 array (pixels,)
+    confidence : float32 array (pixels,)
+        The largest of the softmax over classes, 0..1.
+    """
+    if not len(pixels):
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    indices = torch.from_numpy(pixels).to(patches.spectra.device)
+    confidence, winner = logits(model, patches, indices).float().softmax(dim=1).max(dim=1)
+    return winner.cpu().numpy() + 1, confidence.cpu().numpy()
+
+
 def predict(model: nn.Module, patches: Patches, pixels: np.ndarray) -> np.ndarray:
     """Predicted label, 1..C, of each flat pixel index: int64 array like `pixels`."""
-    if not len(pixels):
-        return np.empty(0, np.int64)
-    indices = torch.from_numpy(pixels).to(patches.spectra.device)
-    return logits(model, patches, indices).argmax(dim=1).cpu().numpy() + 1
+    return classify(model, patches, pixels)[0]

@@ -27,7 +27,7 @@ class Preprocessing:
         return ((spectra - self.mean) @ self.matrix).astype(np.float32)
 
 
-def fit_pca_scaling(cube: np.ndarray) -> Preprocessing:
+def fit_pca_scaling(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
     """Fit PCA with as many components as bands on every pixel, then the components' scale.
 
     The same as ``sklearn.preprocessing.scale(PCA(bands).fit_transform(pixels))``, up to the
@@ -38,11 +38,14 @@ def fit_pca_scaling(cube: np.ndarray) -> Preprocessing:
     Parameters
     ----------
     cube : array (rows, cols, bands), any numeric dtype
+    valid : bool array (rows, cols), optional
+        Which pixels to fit it on; all if left out.
     """
-    pixels, bands = cube.shape[0] * cube.shape[1], cube.shape[2]
-    mean = sum(block.sum(axis=0) for block in pixel_blocks(cube)) / pixels
+    bands = cube.shape[2]
+    pixels = cube[..., 0].size if valid is None else np.count_nonzero(valid)
+    mean = sum(block.sum(axis=0) for block in pixel_blocks(cube, valid)) / pixels
     covariance = np.zeros((bands, bands))
-    for block in pixel_blocks(cube):
+    for block in pixel_blocks(cube, valid):
         centred = block - mean
         covariance += centred.T @ centred
     covariance /= pixels
@@ -57,8 +60,11 @@ def fit_pca_scaling(cube: np.ndarray) -> Preprocessing:
     return Preprocessing(mean=mean, matrix=rotation * scale)
 
 
-def pixel_blocks(cube: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield float64 blocks (pixels, bands) of the cube, row by row."""
+def pixel_blocks(cube: np.ndarray, valid: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Yield float64 blocks (pixels, bands) of the cube's valid pixels, row by row."""
     pixels = cube.reshape(-1, cube.shape[2])
     for start in range(0, len(pixels), PIXELS_PER_BLOCK):
-        yield pixels[start : start + PIXELS_PER_BLOCK].astype(np.float64)
+        block = pixels[start : start + PIXELS_PER_BLOCK]
+        if valid is not None:
+            block = block[valid.ravel()[start : start + PIXELS_PER_BLOCK]]
+        yield block.astype(np.float64)

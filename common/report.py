@@ -14,7 +14,7 @@ from common.files import REPOSITORY
 from common.metrics import confusion_matrix, scores
 from common.scene import Scene
 from common.settings import Settings
-from common.split import Split
+from common.split import Split, leak_share
 
 SUMMARISED = ("oa", "aa", "kappa", "aa_users")
 
@@ -48,8 +48,9 @@ def build_report(
     `environment` is what `describe_environment` gave when the run started.
     """
     labels = scene.labels.ravel()
+    tested = [it for it in iterations if len(it.split.test)]  # none without ground truth
     confusions = [
-        confusion_matrix(labels[it.split.test], it.predicted, scene.classes) for it in iterations
+        confusion_matrix(labels[it.split.test], it.predicted, scene.classes) for it in tested
     ]
     results = [scores(confusion) for confusion in confusions]
     report = {
@@ -63,14 +64,15 @@ def build_report(
     for name in SUMMARISED:
         values = [getattr(result, name) for result in results]
         report[name] = values
-        report[f"{name}_mean"], report[f"{name}_std"] = (
-            float(np.mean(values)),
-            float(np.std(values)),
-        )
-    per_class = np.array([result.per_class for result in results])
+        report[f"{name}_mean"] = float(np.mean(values)) if values else math.nan
+        report[f"{name}_std"] = float(np.std(values)) if values else math.nan
+    per_class = np.array([result.per_class for result in results]).reshape(-1, scene.classes)
     per_class_mean, per_class_std = _mean_and_std_where_tested(per_class)
     return report | {
+        "scene_name": scene.name,
+        "shape": list(scene.cube.shape),
         "class_names": list(scene.class_names),
+        "class_colours": list(scene.colours),
         "per_class": per_class.tolist(),
         "per_class_mean": per_class_mean.tolist(),
         "per_class_std": per_class_std.tolist(),
@@ -78,12 +80,12 @@ def build_report(
         "epochs_run": [it.epochs_run for it in iterations],
         "train_seconds": [it.train_seconds for it in iterations],
         "test_seconds": [it.test_seconds for it in iterations],
-        "split": _split_entry(labels, scene.classes, [it.split for it in iterations]),
+        "split": _split_entry(scene, settings.patch, [it.split for it in iterations]),
     }
 
 
-def _split_entry(labels: np.ndarray, classes: int, splits: list[Split]) -> dict:
-    parts = ("train", "val", "test")
+def _split_entry(scene: Scene, half_width: int, splits: list[Split]) -> dict:
+    labels, classes, parts = scene.labels.ravel(), scene.classes, ("train", "val", "test")
     entry: dict = {part: len(getattr(splits[0], part)) for part in parts}
     checksums = [split.sha256() for split in splits]
     for part in parts:
@@ -93,6 +95,10 @@ def _split_entry(labels: np.ndarray, classes: int, splits: list[Split]) -> dict:
             np.bincount(labels[getattr(split, part)], minlength=classes + 1) for split in splits
         ]
         entry[f"{part}_per_class"] = [count[1:].tolist() for count in counts]
+    if len(splits[0].train) and len(splits[0].test):
+        entry["test_patches_with_training_pixels"] = [
+            leak_share(split, scene.labels.shape, half_width) for split in splits
+        ]
     return entry
 
 
@@ -154,6 +160,8 @@ def report_json(report: dict) -> str:
 
 def report_text(report: dict) -> str:
     """The report in words: per-class and overall accuracies in per cent, mean ± std."""
+    if not report["oa"]:
+        return _map_text(report)
     split = report["split"]
     lines = [*_headline(report), "", f"{'class':<34}{'train':>7}{'test':>8}   accuracy %"]
     train, test = (np.mean(split[f"{part}_per_class"], axis=0) for part in ("train", "test"))
@@ -179,8 +187,19 @@ def report_text(report: dict) -> str:
         each = "  ".join(f"{value:.1f}" for value in report[name]) if several else ""
         if trained or name == "test_seconds":
             lines.append(f"{title:<34}{np.mean(report[name]):>14.1f}   {each}".rstrip())
-    if trained:
+    if trained and any(report["epochs_run"]):
         lines.append(f"{'epochs':<34}{', '.join(map(str, report['epochs_run'])):>14}")
+    return "\n".join(lines) + "\n"
+
+
+def _map_text(report: dict) -> str:
+    """Say in words what a scene without ground truth was mapped to."""
+    mapped = report["mapped_per_class"]
+    lines = [*_headline(report), "", f"{'class':<34}{'pixels':>11}{'%':>8}"]
+    for c, name in enumerate(report["class_names"]):
+        share = 100 * mapped[c] / max(sum(mapped), 1)
+        lines.append(f"{c + 1:>3} {name[:30]:<30}{mapped[c]:>11}{share:>8.2f}")
+    lines += ["", f"{'classifying, s':<34}{report['test_seconds'][0]:>11.1f}"]
     return "\n".join(lines) + "\n"
 
 
@@ -192,18 +211,33 @@ def _headline(report: dict) -> list[str]:
     attention = f" ({shown['attention']} attention)" if shown["attention"] else ""
     done, asked = len(report["oa"]), settings["iter"]
     iterations = f"{done} of {asked} iterations" if done < asked else f"iterations: {done}"
-    flags = ("recipe", "epoch", "patch", "kernel", "valid_split", "optimizer", "lr", "lr_decay")
-    flags += ("batch_size",)
+    flags = ("recipe", "epoch", "patch", "kernel", "valid_split", "per_class", "optimizer", "lr")
+    flags += ("lr_decay", "batch_size")
+    given = [f"{flag} {shown[flag]}" for flag in flags if shown.get(flag) is not None]
     what = f"weights of {settings['weights']}" if trained_with else iterations
+    leaks = split.get("test_patches_with_training_pixels", [])
+    leak = (
+        [f"{100 * np.mean(leaks):.1f} % of the test patches contain training pixels"]
+        if leaks
+        else []
+    )
     return [
         f"{report['model']}{attention} on {report['dataset']}, {what}, seed {settings['seed']}",
         f"pixels: {split['train']} training, {split['val']} validation, {split['test']} test",
-        "trained with " + ", ".join(f"{flag} {shown[flag]}" for flag in flags if flag in shown),
+        "; ".join([f"split: {split_name(shown)}", *leak]),
+        "trained with " + ", ".join(given),
         f"{report['date']}, {environment['device']} ({environment['device_name']}, "
         f"{environment['threads']} threads), {environment.get('precision', 'fp32')}, "
         f"torch {environment['torch']}, "
         f"commit {(environment['commit'] or 'unknown')[:12]}",
     ]
+
+
+def split_name(settings: dict) -> str:
+    """How the pixels were split, in words."""
+    split = settings["split"]
+    parts = [split] if isinstance(split, str) else split
+    return parts[0] if len(parts) == 1 else f"maps {parts[0]} (training), {parts[1]} (test)"
 
 
 def _percent(mean: float | None, std: float | None) -> str:

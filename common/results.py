@@ -1,9 +1,13 @@
 """The results directory: made once, never overwritten unasked, every file written whole."""
 
+import contextlib
 import csv
 import dataclasses
 import io
 import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -11,13 +15,26 @@ import numpy as np
 
 from common.errors import InputError
 from common.files import REPOSITORY, write_file
-from common.pictures import colour_labels, false_colour, png
+from common.georeference import map_writer
+from common.pictures import enlarged, false_colour, label_png, png
 from common.report import report_json, report_text
 from common.scene import Scene
 from common.settings import Settings
 from common.train import Epoch
 
-RUN_FILES = ("weights.pt", "history.csv", "map.png", "map.npy")
+RUN_FILES = (
+    "weights.pt",
+    "history.csv",
+    "split.npy",
+    "map.png",
+    "map_large.png",
+    "map.npy",
+    "map.tif",
+    "map.hdr",
+    "map.img",
+    "confidence.npy",
+    "attention.npz",
+)
 
 
 def output_directory(settings: Settings) -> Path:
@@ -30,7 +47,8 @@ def output_directory(settings: Settings) -> Path:
         remove the very weights to be evaluated.
     """
     time = datetime.now().strftime("%Y-%m-%d_%H%M%S")
-    default = REPOSITORY / "results" / f"{settings.model}_{settings.dataset}_{time}"
+    scene = Path(settings.dataset).stem
+    default = REPOSITORY / "results" / f"{settings.model}_{scene}_{time}"
     out = default if settings.out is None else Path(settings.out)
     if out.is_dir() and any(out.iterdir()) and not settings.overwrite:
         raise InputError(f"--out {out}: already exists; choose another or add --overwrite")
@@ -50,7 +68,8 @@ def prepare_output(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_file(out / "report.txt", "No iteration has finished yet.\n")
-        (out / "report.json").unlink(missing_ok=True)
+        for name in ("report.json", "report.html", "gt.npy", "gt.png", "false_color.png"):
+            (out / name).unlink(missing_ok=True)
         for run in filter(Path.is_dir, out.glob("run_*")):
             for name in RUN_FILES:
                 (run / name).unlink(missing_ok=True)
@@ -60,18 +79,87 @@ def prepare_output(out: Path) -> None:
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from error
 
 
-def write_scene_pictures(out: Path, scene: Scene) -> None:
-    """Write ``gt.png`` and ``false_color.png``."""
-    write_file(out / "gt.png", png(colour_labels(scene.labels, scene.colours)))
+def write_scene(out: Path, scene: Scene) -> None:
+    """Write ``false_color.png`` and, if there is ground truth, ``gt.png`` and ``gt.npy``."""
     write_file(out / "false_color.png", png(false_colour(scene)))
+    if scene.labels.any():
+        labels = scene.labels.astype(label_dtype(scene.classes))
+        write_array(out / "gt.npy", labels)
+        write_file(out / "gt.png", label_png(labels, scene.colours))
 
 
-def write_map(run: Path, label_map: np.ndarray, scene: Scene) -> None:
-    """Write a classification map (rows, cols), 0 = not classified, as picture and as array."""
+def label_dtype(classes: int) -> np.dtype:
+    """Return the smallest type that holds the labels 0..C."""
+    return np.dtype(np.uint8 if classes < 256 else np.uint16)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write one array as .npy."""
     buffer = io.BytesIO()
-    np.save(buffer, label_map)
-    write_file(run / "map.npy", buffer.getvalue())
-    write_file(run / "map.png", png(colour_labels(label_map, scene.colours)))
+    np.save(buffer, array)
+    write_file(path, buffer.getvalue())
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write several arrays as .npz."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_file(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def map_files(
+    run: Path, scene: Scene, wanted: bool = True, *, with_confidence: bool
+) -> Iterator[Callable[[int, np.ndarray, np.ndarray | None], None]]:
+    """Write an iteration's classification map, a block of rows at a time.
+
+    Yields ``write_rows(start, labels, confidence)``, which takes arrays (n, cols).  When the block
+    is left, ``map.npy`` (0 = not classified), ``confidence.npy`` and the pictures ``map.png`` and
+    ``map_large.png`` are there, whole; for a georeferenced scene ``map.tif`` or ``map.hdr`` and
+    ``map.img`` too.  Nothing is written unless `wanted`.
+    """
+    if not wanted:
+        yield lambda start, labels, confidence: None
+        return
+    shape, dtype = scene.labels.shape, label_dtype(scene.classes)
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(_npy_rows(run / "map.npy", shape, dtype))]
+        if scene.georeference is not None:
+            names, colours = scene.class_names, scene.colours
+            georeferenced = map_writer(run / "map", shape, scene.georeference, names, colours)
+            writers.append(stack.enter_context(georeferenced))
+        write_confidence = None
+        if with_confidence:
+            rows = _npy_rows(run / "confidence.npy", shape, np.dtype(np.float32))
+            write_confidence = stack.enter_context(rows)
+
+        def write_rows(start: int, labels: np.ndarray, confidence: np.ndarray | None) -> None:
+            for write in writers:
+                write(start, labels)
+            if write_confidence is not None:
+                write_confidence(start, confidence)
+
+        yield write_rows
+    label_map = np.load(run / "map.npy", mmap_mode="r")
+    write_file(run / "map.png", label_png(label_map, scene.colours))
+    write_file(run / "map_large.png", label_png(enlarged(label_map), scene.colours))
+
+
+@contextlib.contextmanager
+def _npy_rows(
+    path: Path, shape: tuple[int, int], dtype: np.dtype
+) -> Iterator[Callable[[int, np.ndarray], None]]:
+    """Write an .npy file by rows; it appears when the block is left, or not at all."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder, path.name)
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+
+        def write_rows(start: int, rows: np.ndarray) -> None:
+            array[start : start + len(rows)] = rows
+
+        yield write_rows
+        array.flush()
+        os.replace(temporary, path)
 
 
 def write_history(run: Path, history: list[Epoch]) -> None:

@@ -1,54 +1,72 @@
 """A scene: the hyperspectral cube, its ground truth, and what its classes are called."""
 
+import hashlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from common.arrayfile import ArrayFile, open_array
 from common.errors import InputError
 from common.files import REPOSITORY
-from common.matfile import read_mat
-
-SCENES = ("IN", "UP", "KSC", "SV")
+from common.georeference import Georeference
+from common.scenefile import SCENES, Description, bands_to_show, default_colours, describe
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One hyperspectral image with ground truth.
+    """One hyperspectral image, with ground truth if there is any.
 
     Attributes
     ----------
     key : str
-        What the user calls it: IN, UP, KSC or SV.
+        What the user calls it, fit for file names: IN, UP, KSC, SV or a name of the user's.
     name : str
         Its name in words.
-    cube : array (rows, cols, bands)
-        Radiance or reflectance as stored, any numeric dtype.
+    cube : array (rows, cols, bands), or ArrayFile of that shape
+        Radiance or reflectance as stored, any real dtype; an ArrayFile is read by `read_rows`.
     labels : int64 array (rows, cols)
         Ground truth: 0 where unlabelled, else 1..C.
     class_names, colours : tuple of str
-        One per class, in label order; colours as "#rrggbb".
+        One per class, in label order; colours as "#rrggbb".  Empty without ground truth.
     rgb_bands : tuple of int
         The three bands of the false-colour picture, 0-based.
     source : str
         Where it was read from, for the report.
+    nodata : float or None
+        The value of pixels without data; see `valid_pixels`.
+    wavelengths : tuple of float or None
+        Band centres in nm.
+    georeference : Georeference or None
     """
 
     key: str
     name: str
-    cube: np.ndarray
+    cube: np.ndarray | ArrayFile
     labels: np.ndarray
     class_names: tuple[str, ...]
     colours: tuple[str, ...]
     rgb_bands: tuple[int, int, int]
     source: str
+    nodata: float | None = None
+    wavelengths: tuple[float, ...] | None = None
+    georeference: Georeference | None = None
 
     @property
     def classes(self) -> int:
         """Number of classes C, those without a labelled pixel included."""
         return len(self.class_names)
+
+    def labels_sha256(self) -> str:
+        """SHA-256 of the ground truth, to recognise the scene."""
+        return hashlib.sha256(self.labels.astype("<i8").tobytes()).hexdigest()
+
+    def read_rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows start..stop-1 of the cube."""
+        in_memory = isinstance(self.cube, np.ndarray)
+        return self.cube[start:stop] if in_memory else self.cube.read_rows(start, stop)
 
 
 def data_directory(data_dir: str | None = None) -> Path:
@@ -56,99 +74,181 @@ def data_directory(data_dir: str | None = None) -> Path:
     return Path(data_dir or os.environ.get("HSI_DATA_DIR") or REPOSITORY / "dataset")
 
 
-def describe(key: str) -> dict:
-    """Read a scene's description: its files, class names, colours and false-colour bands.
-
-    Raises
-    ------
-    InputError
-        No scene has this key.
-    """
-    if key not in SCENES:
-        raise InputError(f"-d {key}: unknown scene; choose one of {', '.join(SCENES)}")
-    path = REPOSITORY / "common" / "scenes" / f"{key}.yaml"
-    return yaml.safe_load(path.read_text("utf-8"))
-
-
-def load_scene(key: str, data_dir: str | None = None) -> Scene:
-    """Read a scene by its key and check that its parts fit together.
+def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) -> Scene:
+    """Read a scene by its key or its YAML file and check that its parts fit together.
 
     Indian Pines comes from the library tensorly where its files are not in the data directory.
+
+    Parameters
+    ----------
+    in_memory : bool
+        Whether to read the cube, or leave it in its file to be read by rows.
 
     Raises
     ------
     InputError
         The key is unknown, a file is missing or damaged, or cube and ground truth do not fit.
     """
-    description = describe(key)
-    directory = data_directory(data_dir)
-    cube_path = directory / description["cube"]["path"]
-    labels_path = directory / description["ground_truth"]["path"]
-    missing = [path for path in (cube_path, labels_path) if not path.is_file()]
-    if missing and key == "IN":
+    description = describe(key, data_directory(data_dir))
+    if key == "IN" and (missing := _missing(description)):
         cube, labels = _indian_pines_from_tensorly()
         source = f"tensorly.datasets.load_indian_pines() (no {missing[0].name} in the data folder)"
-    elif missing:
+        return _scene(description, key, cube, labels, source)
+    if key in SCENES and (missing := _missing(description)):
         raise InputError(f"{missing[0]}: no such file; fetch it with: bash setup_script.sh")
-    else:
-        cube = read_mat(cube_path, description["cube"]["variable"])
-        labels = read_mat(labels_path, description["ground_truth"]["variable"])
-        source = f"{cube_path.name}, {labels_path.name}"
-    where = f"{cube_path}, {labels_path}"
-    labels = checked_labels(cube, labels, classes=len(description["classes"]), where=where)
-    rgb_bands = tuple(description["rgb_bands"])
-    if max(rgb_bands) >= cube.shape[2]:
-        raise InputError(
-            f"{where}: the cube has {cube.shape[2]} bands, but the false-colour picture needs "
-            f"band {max(rgb_bands)}; is this the file of {description['name']}?"
-        )
-    return Scene(
-        key=key,
-        name=description["name"],
-        cube=cube,
-        labels=labels,
-        class_names=tuple(description["classes"]),
-        colours=tuple(description["colours"]),
-        rgb_bands=rgb_bands,
-        source=source,
+    file = open_array(description.cube.path, description.cube.variable)
+    labels, source = None, file.path.name
+    if description.ground_truth is not None:
+        labels = open_array(description.ground_truth.path, description.ground_truth.variable).read()
+        source += f", {description.ground_truth.path.name}"
+    _check_shapes(description, file.shape, labels)
+    cube = file.read() if in_memory else file
+    return _scene(
+        description, key if key in SCENES else description.key, cube, labels, source, file
     )
 
 
-def checked_labels(cube: np.ndarray, labels: np.ndarray, classes: int, where: str) -> np.ndarray:
-    """Return the ground truth as int64 after checking it against the cube and the class list.
+def _missing(description: Description) -> list[Path]:
+    paths = (description.cube.path, description.ground_truth.path)
+    return [path for path in paths if not path.is_file()]
 
-    A class without any labelled pixel is allowed: it is never trained and never tested.
+
+def _scene(
+    description: Description,
+    key: str,
+    cube: np.ndarray | ArrayFile,
+    labels: np.ndarray | None,
+    source: str,
+    file: ArrayFile | None = None,
+) -> Scene:
+    """Put a scene together from its parts and check them."""
+    bands = cube.shape[2]
+    wavelengths = description.wavelengths or (file and file.wavelengths)
+    if wavelengths and len(wavelengths) != bands:
+        raise InputError(
+            f"{description.name}: {len(wavelengths)} wavelengths, but the cube has {bands} bands"
+        )
+    rgb_bands = description.rgb_bands or bands_to_show(bands, wavelengths)
+    if max(rgb_bands) >= bands:
+        raise InputError(
+            f"{description.cube.path}: the cube has {bands} bands, but the false-colour picture "
+            f"needs band {max(rgb_bands)}; is this the file of {description.name}?"
+        )
+    nodata = description.nodata
+    if nodata is None and file is not None:
+        nodata = file.nodata
+    nodata = None if nodata == "none" else nodata
+    if labels is None:
+        labels, class_names = np.broadcast_to(np.int64(0), cube.shape[:2]), ()
+    else:
+        labels, class_names = _labels_and_classes(description, labels)
+        if isinstance(cube, np.ndarray):
+            labels = np.where(valid_pixels(cube, nodata, str(description.cube.path)), labels, 0)
+    colours = description.colours or default_colours(len(class_names))
+    if len(colours) != len(class_names) and class_names:
+        raise InputError(
+            f"{description.name}: {len(colours)} colours for {len(class_names)} classes; 'colours' "
+            f"needs one for each class, in label order"
+        )
+    return Scene(
+        key=key,
+        name=description.name,
+        cube=cube,
+        labels=labels,
+        class_names=class_names,
+        colours=colours,
+        rgb_bands=rgb_bands,
+        source=source,
+        nodata=nodata,
+        wavelengths=wavelengths or None,
+        georeference=file and file.georeference,
+    )
+
+
+def valid_pixels(cube: np.ndarray, nodata: float | None, where: str) -> np.ndarray:
+    """Tell which pixels of (rows, cols, bands) hold data: bool (rows, cols).
+
+    A pixel has none where any band holds `nodata`, or every band if `nodata` is 0, which a dark
+    band may hold as well.
 
     Raises
     ------
     InputError
-        Wrong shapes, fewer than 7 bands, labels that are no class, or fewer than two classes;
-        the message starts with `where`, the files' names.
+        Other pixels hold NaN or infinite values; the message starts with `where`.
     """
-    if cube.ndim != 3 or not cube.size:
+    valid = np.ones(cube.shape[:2], bool)
+    if nodata is not None and math.isnan(nodata):
+        valid = ~np.isnan(cube).any(axis=2)
+    elif nodata is not None:
+        empty = cube == nodata
+        valid = ~(empty.all(axis=2) if nodata == 0 else empty.any(axis=2))
+    if cube.dtype.kind == "f":
+        wrong = ~np.isfinite(cube) & valid[..., None]
+        if wrong.any():
+            row, col, band = np.argwhere(wrong)[0]
+            raise InputError(
+                f"{where}: {cube[row, col, band]} in {wrong.sum()} places of "
+                f"{wrong.any(axis=2).sum()} pixels, first at row {row}, column {col}, band {band}; "
+                f"replace them, or write 'nodata: nan' in the scene file to leave out such pixels"
+            )
+    return valid
+
+
+def _check_shapes(
+    description: Description, cube: tuple[int, ...], labels: np.ndarray | None
+) -> None:
+    """Raise InputError unless the cube is rows × cols × bands and the ground truth fits it."""
+    where = f"{description.cube.path}"
+    size = "×".join(map(str, cube))
+    if len(cube) != 3:
+        raise InputError(f"{where}: the cube is {size}, not rows × cols × bands")
+    if labels is not None and labels.shape != cube[:2]:
+        truth = "×".join(map(str, labels.shape))
+        hint = "they must have the same rows and columns"
+        if labels.shape == cube[1:]:
+            hint = "its bands come first; store it as numpy.moveaxis(cube, 0, 2)"
+        elif labels.shape in (cube[1::-1], cube[:0:-1], cube[::2], cube[::-2]):
+            hint = "one of them is transposed"
         raise InputError(
-            f"{where}: the cube is {'×'.join(map(str, cube.shape))}, not rows × cols × bands"
+            f"{where}, {description.ground_truth.path}: cube and ground truth do not fit: the cube "
+            f"is {size} (rows × cols × bands), the ground truth {truth}; {hint}"
         )
-    if labels.shape != cube.shape[:2]:
-        raise InputError(
-            f"{where}: cube and ground truth do not fit: the cube has "
-            f"{cube.shape[0]}×{cube.shape[1]} pixels, the ground truth is "
-            f"{'×'.join(map(str, labels.shape))}"
-        )
-    if cube.shape[2] < 7:
-        raise InputError(f"{where}: {cube.shape[2]} bands; the networks need at least 7")
-    if not np.isfinite(cube).all():
-        raise InputError(f"{where}: the cube holds NaN or infinite values; replace them first")
-    if not (labels == np.floor(labels)).all() or labels.min() < 0 or labels.max() > classes:
-        strange = np.setdiff1d(labels, np.arange(classes + 1))[:5]
-        raise InputError(
-            f"{where}: ground truth holds {', '.join(f'{v:g}' for v in strange)}; "
-            f"labels are 0 (unlabelled) and 1..{classes}"
-        )
-    labels = labels.astype(np.int64)
-    if np.count_nonzero(np.bincount(labels.ravel())[1:]) < 2:
+    if cube[2] < 7:
+        raise InputError(f"{where}: {cube[2]} bands; the networks need at least 7")
+
+
+def _labels_and_classes(
+    description: Description, labels: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels 0..C, 0 for the ignored ones, as int64, and the classes' names.
+
+    Where 0 is not ignored but a class, labels move up by one.  A class without any labelled
+    pixel is allowed if it is named: it is never trained and never tested.
+    """
+    where, names = f"{description.ground_truth.path}", description.classes
+    if not (labels == np.floor(labels)).all():
+        raise InputError(f"{where}: the ground truth holds fractions; labels are whole numbers")
+    ignored = np.isin(labels, description.ignored_label)
+    shift = 0 if 0 in description.ignored_label or not (labels == 0).any() else 1
+    labels = np.where(ignored, 0, labels.astype(np.int64) + shift)
+    found = np.unique(labels[~ignored])
+    if len(found) < 2:
         raise InputError(f"{where}: ground truth labels fewer than two classes; nothing to learn")
-    return labels
+    classes = len(names) if names else int(found[-1])
+    strange = found[(found < 1) | (found > classes)] - shift
+    if len(strange):
+        raise InputError(
+            f"{where}: ground truth holds {', '.join(map(str, strange[:5]))}; labels of {classes} "
+            f"classes are {1 - shift}..{classes - shift}; list other values under 'ignored_label'"
+        )
+    gaps = np.setdiff1d(np.arange(1, classes + 1), found) - shift
+    if names is None and len(gaps):
+        raise InputError(
+            f"{where}: no pixel is labelled {', '.join(map(str, gaps[:5]))}, but some "
+            f"{found[-1] - shift}; name all classes under 'classes', those without pixels too, or "
+            f"list labels that are no classes under 'ignored_label'"
+        )
+    return labels, names or tuple(f"class {label - shift}" for label in found)
 
 
 def _indian_pines_from_tensorly() -> tuple[np.ndarray, np.ndarray]:

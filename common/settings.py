@@ -19,7 +19,8 @@ class Settings:
     valid_split: float = 0.9
     optimizer: str = "adam"
     attention: str | None = None  # A2S2K-ResNet only
-    split: str = "random"
+    split: tuple[str, ...] = ("random",)
+    per_class: int | None = None
     seed: int = 1331
     batch_size: int = 16
     lr: float = 1e-3

@@ -10,6 +10,7 @@ import torch
 from common.errors import InputError
 from common.files import write_file
 from common.preprocess import Preprocessing
+from common.split import Split
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,13 @@ class Weights:
         All flags of the run that trained it.
     seed : int
         Seed of its iteration.
-    class_names : list of str
-    train_sha256 : str
-        Checksum of the training pixels, to recognise the split.
+    class_names, colours : list of str
+    wavelengths : list of float
+        Band centres in nm; empty where they are not known.
+    labels_sha256 : str
+        Checksum of the ground truth, to recognise the scene.
+    split : Split
+        Which of its pixels the network was trained, validated and tested on.
     preprocessing : Preprocessing
     state : dict of str to tensor
         The network's ``state_dict()``.
@@ -39,7 +44,10 @@ class Weights:
     settings: dict
     seed: int
     class_names: list[str]
-    train_sha256: str
+    colours: list[str]
+    wavelengths: list[float]
+    labels_sha256: str
+    split: Split
     preprocessing: Preprocessing
     state: dict[str, torch.Tensor]
 
@@ -47,15 +55,17 @@ class Weights:
 def save_weights(path: Path, weights: Weights) -> None:
     """Write tensors and plain values only: ``torch.load(path, weights_only=True)`` opens them."""
     content = vars(weights) | {
-        "preprocessing": {
-            name: torch.from_numpy(np.ascontiguousarray(array))
-            for name, array in vars(weights.preprocessing).items()
-        },
+        "preprocessing": _tensors(weights.preprocessing),
+        "split": _tensors(weights.split),
         "state": {name: tensor.cpu() for name, tensor in weights.state.items()},
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_file(path, buffer.getvalue())
+
+
+def _tensors(arrays: Preprocessing | Split) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in vars(arrays).items()}
 
 
 def load_weights(path: Path, model: str | None = None) -> Weights:
@@ -71,8 +81,10 @@ def load_weights(path: Path, model: str | None = None) -> Weights:
         raise InputError(f"{name}: no such file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        arrays = {name: tensor.numpy() for name, tensor in content.pop("preprocessing").items()}
-        weights = Weights(**content, preprocessing=Preprocessing(**arrays))
+        for part, of_arrays in (("preprocessing", Preprocessing), ("split", Split)):
+            arrays = {key: tensor.numpy() for key, tensor in content[part].items()}
+            content[part] = of_arrays(**arrays)
+        weights = Weights(**content)
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
         raise InputError(f"{name}: not a weights file of this project") from error
     if model and weights.model != model:

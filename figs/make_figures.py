@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
-from common.scene import describe
+from common.scenefile import describe
 from figs.architectures import draw_network
 from figs.blocks import draw_efr, draw_kernel_attention
 from SSRN.SSRN import SSRN
@@ -43,7 +43,7 @@ def maps_figure(results: Path, out: Path) -> None:
         axis.set_axis_off()
     handles = [
         Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=name)
-        for name, colour in zip(scene["classes"], scene["colours"], strict=True)
+        for name, colour in zip(scene.classes, scene.colours, strict=True)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(out, dpi=110, metadata={"Software": None})

@@ -262,7 +262,7 @@ def command(monkeypatch, tmp_path, capsys):
         files = [
             {"name": name, "git_blob": BLOB, "addresses": urls} for name, urls in addresses.items()
         ]
-        monkeypatch.setattr(download, "describe", lambda scene: {"files": files})
+        monkeypatch.setattr(download, "built_in", lambda scene: {"files": files})
         folder = tmp_path / "data"
         status = download.main(["IN", "--data-dir", str(folder)])
         return status, capsys.readouterr().err, folder

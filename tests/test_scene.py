@@ -8,7 +8,8 @@ from matplotlib.colors import to_rgb
 
 from common.errors import InputError
 from common.matfile import read_mat
-from common.scene import SCENES, describe, load_scene
+from common.scene import load_scene
+from common.scenefile import SCENES, built_in, describe
 from tests.conftest import original
 
 CUBE = np.arange(4 * 3 * 60, dtype=np.uint16).reshape(4, 3, 60)
@@ -68,13 +69,12 @@ def test_real_pavia_crop_skips_a_class(tmp_path):
 @pytest.mark.parametrize("key", SCENES)
 def test_every_description_is_complete(key):
     description = describe(key)
-    assert len(description["classes"]) == len(set(description["classes"]))
-    assert len(description["classes"]) == {"IN": 16, "UP": 9, "KSC": 13, "SV": 16}[key]
-    colours = [to_rgb(colour) for colour in description["colours"]]
-    assert len(set(colours)) == len(description["classes"])
+    assert len(description.classes) == {"IN": 16, "UP": 9, "KSC": 13, "SV": 16}[key]
+    colours = [to_rgb(colour) for colour in description.colours]
+    assert len(set(colours)) == len(description.classes)
     assert (0, 0, 0) not in colours  # black is "unlabelled"
-    named = {description["cube"]["path"], description["ground_truth"]["path"]}
-    assert {file["name"] for file in description["files"]} == named
+    named = {description.cube.path.name, description.ground_truth.path.name}
+    assert {file["name"] for file in built_in(key)["files"]} == named
 
 
 def test_missing_file_names_it_and_the_command(tmp_path):
@@ -83,23 +83,29 @@ def test_missing_file_names_it_and_the_command(tmp_path):
 
 
 def test_unknown_scene_lists_the_known_ones():
-    with pytest.raises(InputError, match="-d XY: unknown scene; choose one of IN, UP, KSC, SV"):
+    with pytest.raises(InputError, match="-d XY: unknown scene; choose IN, UP, KSC, SV or name"):
         load_scene("XY")
 
 
 WRONG = {
-    "no variable 'paviaU' in this file, which holds: cube": {"cube_name": "cube"},
-    "no variable 'paviaU_gt' in this file, which holds: gt": {"labels_name": "gt"},
-    "4×3 pixels, the ground truth is 3×4": {"labels": LABELS.T},
+    "no variable 'paviaU' in this file, which holds: cube .4×3×60.": {"cube_name": "cube"},
+    "no variable 'paviaU_gt' in this file, which holds: gt .4×3.": {"labels_name": "gt"},
+    "4×3×60 .rows × cols × bands., the ground truth 3×4; one of them is transposed": {
+        "labels": LABELS.T
+    },
     "the cube is 4×3, not rows × cols × bands": {"cube": CUBE[:, :, 0]},
-    "the cube is 0×3×60, not rows": {"cube": CUBE[:0], "labels": LABELS[:0]},
+    "the array is empty .0×3×60.": {"cube": CUBE[:0], "labels": LABELS[:0]},
     "6 bands; the networks need at least 7": {"cube": CUBE[:, :, :6]},
-    "ground truth holds 10; labels are 0 .unlabelled. and 1..9": {"labels": LABELS + (LABELS > 2)},
-    "ground truth holds 0.5, 1.5": {"labels": np.where(LABELS < 2, LABELS + 0.5, LABELS)},
+    "ground truth holds 10; labels of 9 classes are 1..9; list other values under 'ignored": {
+        "labels": LABELS + (LABELS > 2)
+    },
+    "the ground truth holds fractions": {"labels": np.where(LABELS < 2, LABELS + 0.5, LABELS)},
     "ground truth holds -1": {"labels": LABELS.astype(int) - 1},
     "fewer than two classes": {"labels": np.minimum(LABELS, 1)},
     "8 bands, but the false-colour picture needs band 54": {"cube": CUBE[:, :, :8]},
-    "NaN or infinite": {"cube": np.where(CUBE == 5, np.nan, CUBE)},
+    "nan in 1 places of 1 pixels, first at row 0, column 0, band 5; replace": {
+        "cube": np.where(CUBE == 5, np.nan, CUBE)
+    },
     "'paviaU' is not an array of numbers": {"cube": "text"},
 }
 

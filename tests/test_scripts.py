@@ -15,7 +15,7 @@ import torch
 from matplotlib.image import imread
 
 import A2S2KResNet.A2S2KResNet
-import common.experiment
+import common.network
 import common.results
 import SSRN.SSRN
 from common.cli import main
@@ -51,10 +51,12 @@ def results(request, toy_data, tmp_path_factory):
 
 
 def test_files(results):
-    _, out = results
+    model, out = results
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    per_run = ["weights.pt", "history.csv", "map.png", "map.npy"]
-    assert files == {"report.json", "report.txt", "gt.png", "false_color.png"} | {
+    per_run = ["weights.pt", "history.csv", "map.png", "map_large.png", "map.npy"]
+    per_run += ["confidence.npy", "split.npy"]
+    per_run += ["attention.npz"] if model == "A2S2KResNet" else []
+    assert files == {"report.json", "report.txt", "gt.npy", "gt.png", "false_color.png"} | {
         f"run_{n}/{name}" for n in (0, 1) for name in per_run
     }
 
@@ -328,8 +330,8 @@ def test_interrupting_keeps_finished_iterations(toy_data, tmp_path, monkeypatch,
             raise KeyboardInterrupt
         return real_train(*arguments, **named)
 
-    real_train = common.experiment.train
-    monkeypatch.setattr(common.experiment, "train", interrupted_second_time)
+    real_train = common.network.train
+    monkeypatch.setattr(common.network, "train", interrupted_second_time)
     assert run("SSRN", toy_data, tmp_path / "out") == 130
     assert "interrupted" in capsys.readouterr().err
     assert len(read_report(tmp_path / "out")["oa"]) == 1

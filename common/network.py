@@ -1,0 +1,137 @@
+"""The networks as classifiers: built, trained, kept as weights, used."""
+
+import dataclasses
+import functools
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.attention import weights_per_class
+from common.classifier import Trained
+from common.device import PRECISIONS, choose_device, choose_precision, make_deterministic
+from common.errors import InputError
+from common.fused import compile_kernels, use_fast_form
+from common.patches import Patches
+from common.predict import classify
+from common.preprocess import Preprocessing, fit_pca_scaling
+from common.progress import epoch_progress
+from common.report import describe_environment
+from common.results import write_history
+from common.scene import Scene, valid_pixels
+from common.settings import Settings
+from common.split import Split
+from common.train import train
+from common.weights import Weights, save_weights
+
+
+class NetworkClassifier:
+    """A network class on a scene; see `common.classifier.Classifier`.
+
+    Parameters
+    ----------
+    network : class of torch.nn.Module
+        ``network(bands, classes, **settings.network_arguments())`` builds it.
+    settings : Settings
+    scene : Scene
+        With its cube in memory.
+
+    Raises
+    ------
+    InputError
+        No such device, or patches wider than the scene.
+    """
+
+    def __init__(self, network: type[nn.Module], settings: Settings, scene: Scene) -> None:
+        device = choose_device(settings.device)
+        rows, _, bands = scene.cube.shape
+        check_patch(settings.patch, scene)
+        make_deterministic()
+        self.settings, self.scene = settings, scene
+        self.preprocessing = fit_pca_scaling(
+            scene.cube, valid_pixels(scene.cube, scene.nodata, scene.source)
+        )
+        self.patches = scene_patches(
+            scene, slice(0, rows), settings.patch, device, self.preprocessing
+        )
+        self.environment = network_environment(settings, device)
+        self.arguments = {"bands": bands, "classes": scene.classes} | settings.network_arguments()
+        self.network = network
+
+    def fit(self, split: Split, seed: int, directory: Path, title: str) -> Trained:
+        """Train with the settings; write ``history.csv`` and ``weights.pt``."""
+        start = time.perf_counter()
+        torch.manual_seed(seed)
+        model = build(self.network, self.arguments, self.environment["precision"], self.patches)
+        labels = self.scene.labels.ravel()
+        with epoch_progress(title, self.settings.epoch) as show:
+            history = train(model, self.patches, labels, split, self.settings, seed, on_epoch=show)
+        seconds = time.perf_counter() - start
+        write_history(directory, history)
+        save_weights(directory / "weights.pt", self._weights(model, seed, split))
+        return Trained(
+            functools.partial(classify, model, self.patches),
+            len(history),
+            seconds,
+            functools.partial(weights_per_class, model, self.patches),
+        )
+
+    def _weights(self, model: nn.Module, seed: int, split: Split) -> Weights:
+        """Bundle a trained network with all that is needed to use it."""
+        scene = self.scene
+        return Weights(
+            model=self.settings.model,
+            network=self.arguments,
+            settings=dataclasses.asdict(self.settings),
+            seed=seed,
+            class_names=list(scene.class_names),
+            colours=list(scene.colours),
+            wavelengths=list(scene.wavelengths or ()),
+            labels_sha256=scene.labels_sha256(),
+            split=split,
+            preprocessing=self.preprocessing,
+            state=model.state_dict(),
+        )
+
+
+def network_environment(settings: Settings, device: torch.device) -> dict:
+    """Versions, machine, commit and the precision of the convolutions."""
+    environment = describe_environment(device)
+    return environment | {"precision": choose_precision(settings.precision, device)}
+
+
+def check_patch(half_width: int, scene: Scene) -> None:
+    """Raise InputError where patches are wider than the scene."""
+    rows, cols = scene.labels.shape
+    if half_width >= max(rows, cols):
+        raise InputError(f"-p {half_width}: patches wider than the scene, {rows}×{cols} pixels")
+
+
+def scene_patches(
+    scene: Scene,
+    rows: slice,
+    half_width: int,
+    device: torch.device,
+    preprocessing: Preprocessing,
+) -> Patches:
+    """Return the patches of some rows of a scene; those without data are zero."""
+
+    def preprocess(block: np.ndarray) -> np.ndarray:
+        valid = valid_pixels(block, scene.nodata, scene.source)
+        spectra = preprocessing.apply(block)
+        spectra[~valid] = 0
+        return spectra
+
+    cube = scene.read_rows(rows.start, rows.stop)
+    return Patches.of_cube(cube, half_width, device, preprocess)
+
+
+def build(network: type[nn.Module], arguments: dict, precision: str, patches: Patches) -> nn.Module:
+    """Make the network with initial weights, in its fast form where the patches are."""
+    device = patches.spectra.device
+    model = use_fast_form(network(**arguments), device, PRECISIONS[precision])
+    if device.type == "cpu":
+        compile_kernels(model, patches.gather(torch.arange(2)))
+    return model
