@@ -10,6 +10,7 @@ import numpy as np
 from common.classifier import Classifier, Trained
 from common.errors import InputError
 from common.memory import keep_freed_memory
+from common.page import write_page
 from common.report import Iteration, build_report, report_text
 from common.results import (
     map_files,
@@ -65,6 +66,7 @@ def train_and_test(
         iterations.append(test_and_map(scene, trained, split, settings.map, directory))
         report = build_report(settings, scene, iterations, classifier.environment)
         write_report(out, report)
+    write_page(out)
     print_report(report, out)
     return report
 
@@ -121,4 +123,4 @@ def _with_data(scene: Scene) -> np.ndarray:
 
 def print_report(report: dict, out: Path) -> None:
     """Show on the terminal what ``report.txt`` holds, and where it is."""
-    print(report_text(report), f"Results: {out}", sep="\n")
+    print(report_text(report), f"Results: {out}, to look at: report.html", sep="\n")

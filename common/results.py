@@ -35,6 +35,7 @@ RUN_FILES = (
     "confidence.npy",
     "attention.npz",
 )
+FIGURES = ("learning_curves", "confusion", "maps", "attention")
 
 
 def output_directory(settings: Settings) -> Path:
@@ -70,6 +71,9 @@ def prepare_output(out: Path) -> None:
         write_file(out / "report.txt", "No iteration has finished yet.\n")
         for name in ("report.json", "report.html", "gt.npy", "gt.png", "false_color.png"):
             (out / name).unlink(missing_ok=True)
+        for name in FIGURES:
+            for kind in ("png", "pdf"):
+                (out / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
         for run in filter(Path.is_dir, out.glob("run_*")):
             for name in RUN_FILES:
                 (run / name).unlink(missing_ok=True)

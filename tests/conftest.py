@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import scipy.io
 
+import common.experiment
+import common.mapping
 from common.files import REPOSITORY
 from common.scene import data_directory
 
@@ -39,3 +41,15 @@ def toy_data(tmp_path_factory) -> Path:
     scipy.io.savemat(directory / "PaviaU.mat", {"paviaU": cube})
     scipy.io.savemat(directory / "PaviaU_gt.mat", {"paviaU_gt": labels.astype(np.uint8)})
     return directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_pages():
+    """Runs in this process leave no report.html, which takes seconds; test_page.py writes its own.
+
+    Runs that tests start as programs leave theirs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common.experiment, "write_page", lambda out: None)
+        patch.setattr(common.mapping, "write_page", lambda out: None)
+        yield

@@ -260,6 +260,8 @@ def test_runs_from_any_folder(toy_data, tmp_path, folder):
     assert "OA %" in done.stdout
     assert "\r" not in done.stderr  # a file gets plain lines
     assert "epoch 2/2" in done.stderr
+    assert (tmp_path / "out" / "report.html").stat().st_size > 50_000
+    assert (tmp_path / "out" / "figures" / "maps.pdf").exists()
 
 
 WRONG_FLAGS = {
