@@ -97,7 +97,7 @@ case $mode in
 demo)
     make_venv requirements.txt
     .venv/bin/python A2S2KResNet/A2S2KResNet.py "${DEMO_FLAGS[@]}"
-    echo "Look at results/demo: report.txt, run_0/map.png beside gt.png and false_color.png."
+    echo "Look at results/demo/report.html."
     ;;
 test)
     make_venv requirements-test.txt

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -128,16 +129,17 @@ def row_shares(counts: np.ndarray) -> np.ndarray:
     return np.where(sums > 0, 100 * counts / np.maximum(sums, 1), np.nan)
 
 
-def maps(outcome: Outcome) -> Figure | None:
-    """Every map of the first iteration side by side, with the classes' legend."""
+def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure:
+    """Maps of the first iteration side by side, all or those of `titles`, with a legend."""
     panels = map_panels(outcome)
+    panels = {title: panels[title] for title in titles or panels}
     rows, cols = outcome.false_colour.shape[:2]
     across = min(len(panels), 4 if rows >= cols / 2 else 2)
     down = math.ceil(len(panels) / across)
     width = 7.2 / across
     classes = len(outcome.report["class_names"])
     legend_rows = math.ceil(classes / 4)
-    height = down * (width * rows / cols + 0.25) + 0.17 * (legend_rows + 1)
+    height = down * (width * rows / cols + 0.22) + 0.16 * legend_rows
     figure = Figure(figsize=(7.2, min(height, 9.5)), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for axis in axes:

@@ -1,53 +1,31 @@
 """The pictures of the README: ``python figs/make_figures.py``.
 
 The maps are drawn from the published results, the diagrams from the networks themselves.
-``python figs/make_figures.py RESULTS_DIRECTORY PICTURE.png`` draws the maps of any run.
 """
 
-import json
 import sys
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.image import imread
-from matplotlib.patches import Patch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
-from common.scenefile import describe
+from common.figures import encoded, maps
+from common.files import write_file
+from common.outcome import read_outcome
 from figs.architectures import draw_network
 from figs.blocks import draw_efr, draw_kernel_attention
 from SSRN.SSRN import SSRN
 
 PATCH, CLASSES = (7, 7, 200), 16  # Indian Pines: rows, cols, bands
+RESULTS = ROOT / "results" / "published" / "IN_A2S2KResNet_paper"
 
 
-def maps_figure(results: Path, out: Path) -> None:
-    """Draw false colour, ground truth and the first iteration's map beside their legend."""
-    report = json.loads((results / "report.json").read_text())
-    scene = describe(report["dataset"])
-    pictures = {
-        "false colour": "false_color.png",
-        "ground truth": "gt.png",
-        f"{report['model']}, OA {100 * report['oa'][0]:.2f} %": "run_0/map.png",
-    }
-    figure, axes = plt.subplots(1, 3, figsize=(11, 5), layout="constrained")
-    for axis, (title, name) in zip(axes, pictures.items(), strict=True):
-        axis.imshow(imread(results / name), interpolation="nearest")
-        axis.set_title(title)
-        axis.set_axis_off()
-    handles = [
-        Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=name)
-        for name, colour in zip(scene.classes, scene.colours, strict=True)
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(out, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+def result_maps(picture: Path) -> None:
+    """Draw what the published run made of Indian Pines, as PNG."""
+    shown = ("false colour", "ground truth", "classification", "errors")
+    figure = maps(read_outcome(RESULTS), shown)
+    write_file(picture, encoded(figure, "png", {"Software": None}))
 
 
 def diagrams(folder: Path) -> None:
@@ -60,9 +38,5 @@ def diagrams(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        maps_figure(Path(sys.argv[1]), Path(sys.argv[2]))
-    else:
-        published = ROOT / "results" / "published"
-        maps_figure(published / "IN_A2S2KResNet_paper", ROOT / "figs" / "IN_maps.png")
-        diagrams(ROOT / "figs")
+    result_maps(ROOT / "figs" / "IN_maps.png")
+    diagrams(ROOT / "figs")
