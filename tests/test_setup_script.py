@@ -111,7 +111,7 @@ def test_demo(copy):
     assert process.returncode == 0, process.stderr
     assert copy.calls[-1].startswith(DEMO)
     assert "--out results/demo" in copy.calls[-1]
-    assert process.stdout.splitlines()[-1].startswith("Look at results/demo: report.txt")
+    assert process.stdout.splitlines()[-1].startswith("Look at results/demo/report.html")
 
 
 def test_demo_that_fails_points_nowhere(copy):
