@@ -19,7 +19,7 @@ from common.recipe import RECIPES, check_recipe, with_recipe
 from common.scene import Scene
 from common.scenefile import SCENES
 from common.settings import Settings
-from common.splits import check_split_flags
+from common.splits import check_split_flags, split_setting
 
 
 def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | None = None) -> int:
@@ -81,7 +81,7 @@ def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
         add_recipe(recipe, default=defaults.recipe)
         defaults = with_recipe(defaults, recipe.parse_known_args(arguments)[0].recipe)
     given = vars(build_parser(defaults).parse_args(arguments))
-    given["split"] = tuple(given.pop("split", defaults.split))
+    given["split"] = split_setting(given.pop("split", [defaults.split]))
     settings = dataclasses.replace(defaults, **given)
     check_split_flags(settings, defaults)
     if defaults.recipe is not None:

@@ -236,8 +236,7 @@ def _headline(report: dict) -> list[str]:
 def split_name(settings: dict) -> str:
     """How the pixels were split, in words."""
     split = settings["split"]
-    parts = [split] if isinstance(split, str) else split
-    return parts[0] if len(parts) == 1 else f"maps {parts[0]} (training), {parts[1]} (test)"
+    return split if isinstance(split, str) else f"maps {split[0]} (training), {split[1]} (test)"
 
 
 def _percent(mean: float | None, std: float | None) -> str:

@@ -19,7 +19,7 @@ class Settings:
     valid_split: float = 0.9
     optimizer: str = "adam"
     attention: str | None = None  # A2S2K-ResNet only
-    split: tuple[str, ...] = ("random",)
+    split: str | tuple[str, str] = "random"
     per_class: int | None = None
     seed: int = 1331
     batch_size: int = 16

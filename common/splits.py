@@ -13,12 +13,24 @@ from common.split import Split, fixed_split, random_split
 NAMED = ("random", "disjoint")
 
 
+def split_setting(words: list[str]) -> str | tuple[str, str]:
+    """Return what the words after ``--split`` mean: a name, or two maps.
+
+    Raises
+    ------
+    InputError
+        They are neither.
+    """
+    named = words[0] in NAMED
+    if len(words) != (1 if named else 2):
+        raise InputError(f"--split {' '.join(words)}: use random, disjoint or TRAIN_MAP TEST_MAP")
+    return words[0] if named else tuple(words)
+
+
 def check_split_flags(settings: Settings, default: Settings) -> None:
     """Raise InputError where flags about the split do not go together."""
-    split, given_share = settings.split, settings.valid_split != default.valid_split
-    fixed = split[0] not in NAMED
-    if len(split) != (2 if fixed else 1):
-        raise InputError(f"--split {' '.join(split)}: use random, disjoint or TRAIN_MAP TEST_MAP")
+    given_share = settings.valid_split != default.valid_split
+    fixed = settings.split not in NAMED
     if settings.per_class and given_share:
         raise InputError("--per-class and -vs both say how many pixels train; leave one out")
     if fixed and (settings.per_class or given_share):
@@ -41,9 +53,9 @@ def make_splits(labels: np.ndarray, settings: Settings) -> list[Split]:
     """
     seeds = range(settings.seed, settings.seed + settings.iter)
     share, per_class = settings.valid_split, settings.per_class
-    if settings.split == ("random",):
+    if settings.split == "random":
         return [random_split(labels, share, seed, per_class) for seed in seeds]
-    if settings.split == ("disjoint",):
+    if settings.split == "disjoint":
         p = settings.patch
         return [disjoint_split(labels, share, p, seed, per_class) for seed in seeds]
     train_map, test_map = (read_label_map(name, labels) for name in settings.split)

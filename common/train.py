@@ -1,16 +1,18 @@
 """Training: one network, one split, early stopping, the best epoch's weights."""
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.checkpoint import Checkpoint
 from common.errors import InputError
 from common.optimizers import make_optimizer, set_learning_rate
 from common.patches import Patches
@@ -40,6 +42,35 @@ class Epoch:
     seconds: float
 
 
+@dataclass
+class Progress:
+    """How far a training has come: its epochs, and the best one's number, loss and weights."""
+
+    history: list[Epoch] = field(default_factory=list)
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] | None = None
+
+    def is_over(self, settings: Settings) -> bool:
+        """Whether all epochs are done, or the last `PATIENCE` of them were no improvement."""
+        done = len(self.history)
+        stops_early = RECIPES[settings.recipe].early_stopping
+        return done == settings.epoch or (stops_early and done - self.best_epoch >= PATIENCE)
+
+    def add(self, epoch: Epoch, model: nn.Module) -> None:
+        """Add an epoch, and keep the network's weights if it is the best so far."""
+        self.history.append(epoch)
+        if epoch.validation_loss < self.best_loss:
+            self.best_loss, self.best_epoch = epoch.validation_loss, epoch.epoch
+            self.best_weights = copy.deepcopy(model.state_dict())
+
+    def as_dict(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+        """Return all that training needs to go on from here."""
+        history = [dataclasses.asdict(epoch) for epoch in self.history]
+        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        return vars(self) | {"history": history} | states
+
+
 def train(
     model: nn.Module,
     patches: Patches,
@@ -48,6 +79,7 @@ def train(
     settings: Settings,
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Epoch]:
     """Train `model` in place and leave it with the weights of its best epoch.
 
@@ -63,6 +95,8 @@ def train(
         With the epoch's number it fixes the batch order and the dropout.
     on_epoch : callable
         Called with each finished epoch.
+    checkpoint : Checkpoint, optional
+        Where training starts, if it holds anything, and where it is kept as it goes.
 
     Returns
     -------
@@ -79,9 +113,11 @@ def train(
     train_pixels, val_pixels = (torch.from_numpy(s).to(device) for s in (split.train, split.val))
     step = training_step(model, patches, targets, settings)
 
-    history, best_loss, best_epoch, best_weights = [], float("inf"), 0, None
-    for number in range(1, settings.epoch + 1):
-        start = time.perf_counter()
+    progress = resumed(checkpoint, model, step.optimizer) or Progress()
+    for epoch in progress.history:
+        on_epoch(epoch)
+    while not progress.is_over(settings):
+        start, number = time.perf_counter(), len(progress.history) + 1
         seed_epoch(seed, number)
         train_loss, train_accuracy = train_epoch(step, train_pixels, settings, number)
         val_loss, val_accuracy = math.nan, math.nan
@@ -89,20 +125,29 @@ def train(
             val_loss, val_accuracy = loss_and_accuracy(model, patches, targets, val_pixels)
         seconds, rate = time.perf_counter() - start, learning_rate(settings, number - 1)
         epoch = Epoch(number, rate, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
-        history.append(epoch)
+        progress.add(epoch, model)
         on_epoch(epoch)
-        if val_loss < best_loss:
-            best_loss, best_epoch = val_loss, number
-            best_weights = copy.deepcopy(model.state_dict())
-        elif recipe.early_stopping and number - best_epoch >= PATIENCE:
-            break
-    if best_weights is None:
+        if checkpoint is not None:
+            checkpoint.write(lambda: progress.as_dict(model, step.optimizer))
+    if progress.best_weights is None:
         raise InputError(
             f"--lr {settings.lr:g}: training diverged, the validation loss was never finite; "
             f"use a smaller learning rate"
         )
-    model.load_state_dict(best_weights)
-    return history
+    model.load_state_dict(progress.best_weights)
+    return progress.history
+
+
+def resumed(
+    checkpoint: Checkpoint | None, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Progress | None:
+    """Bring network and optimizer where the checkpoint was written, and return how far that is."""
+    kept = checkpoint and checkpoint.read()
+    if not kept:
+        return None
+    model.load_state_dict(kept.pop("model"))
+    optimizer.load_state_dict(kept.pop("optimizer"))
+    return Progress(**kept | {"history": [Epoch(**epoch) for epoch in kept["history"]]})
 
 
 def training_step(
