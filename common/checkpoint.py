@@ -11,6 +11,7 @@ import torch
 
 from common.files import write_file
 
+FILES = ("checkpoint.pt", "checkpoint_before.pt")
 LARGEST_COST = 0.01  # share of the training time that writing checkpoints may take
 
 
@@ -29,8 +30,7 @@ class Checkpoint:
     """
 
     def __init__(self, directory: Path, identity: str) -> None:
-        self.latest = directory / "checkpoint.pt"
-        self.previous = directory / "checkpoint_before.pt"
+        self.latest, self.previous = (directory / name for name in FILES)
         self.identity = identity
         self.next_time = -float("inf")
 
@@ -63,10 +63,11 @@ class Checkpoint:
         end = time.monotonic()
         self.next_time = end + (end - start) / LARGEST_COST
 
-    def remove(self) -> None:
-        """Remove the files, for the iteration is done."""
-        for path in (self.latest, self.previous):
-            path.unlink(missing_ok=True)
+
+def remove_checkpoints(directory: Path) -> None:
+    """Remove an iteration's checkpoints, for it is done."""
+    for name in FILES:
+        (directory / name).unlink(missing_ok=True)
 
 
 def _opened(path: Path) -> dict | None:

@@ -67,7 +67,7 @@ def run_script(
         return 2
     except KeyboardInterrupt:
         print(
-            f"\n{parser.prog}: interrupted; the results directory keeps the finished iterations",
+            f"\n{parser.prog}: interrupted; go on with the same flags, --out and --resume",
             file=sys.stderr,
         )
         return 130
@@ -112,6 +112,7 @@ def build_parser(defaults: Settings) -> argparse.ArgumentParser:
         add_network_flags(parser, defaults)
     add("--data-dir", help="where the scenes lie, else $HSI_DATA_DIR, else dataset/")
     add("--out", help="results directory, else results/<model>_<scene>_<time>")
+    add("--resume", action="store_true", help="go on where an interrupted run in --out stopped")
     add("--overwrite", action="store_true", help="replace the results in --out")
     add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
     for action in parser._actions[1:]:  # all but --help

@@ -16,10 +16,20 @@ from common.results import (
     map_files,
     output_directory,
     prepare_output,
+    sole_writer,
     write_array,
     write_arrays,
     write_report,
     write_scene,
+)
+from common.resume import (
+    check_identity,
+    finished_report,
+    is_resumable,
+    read_finished,
+    run_identity,
+    write_finished,
+    write_identity,
 )
 from common.scene import Scene, load_scene, valid_pixels
 from common.settings import Settings
@@ -53,30 +63,51 @@ def train_and_test(
         )
     splits = make_splits(scene.labels, settings)
     classifier = make_classifier(settings, scene)
-    announce(scene, classifier.environment["device"])
-    prepare_output(out)
-    write_scene(out, scene)
-
-    iterations = []
-    for number, split in enumerate(splits):
-        directory = out / f"run_{number}"
-        directory.mkdir(exist_ok=True)
-        title = f"iteration {number + 1}/{settings.iter}"
-        trained = classifier.fit(split, settings.seed + number, directory, title)
-        iterations.append(test_and_map(scene, trained, split, settings.map, directory))
-        report = build_report(settings, scene, iterations, classifier.environment)
-        write_report(out, report)
-    write_page(out)
+    identity = run_identity(settings, scene, classifier.environment)
+    with sole_writer(out):
+        if settings.resume and is_resumable(out):
+            check_identity(out, identity)
+            if report := finished_report(out, settings.iter):
+                print(f"{out}: finished already, nothing to do", file=sys.stderr)
+                return report
+        else:
+            prepare_output(out)
+            write_identity(out, identity)
+            write_scene(out, scene)
+        announce(scene, classifier.environment["device"], out)
+        report = _iterate(classifier, settings, scene, splits, out)
+        write_page(out)
     print_report(report, out)
     return report
 
 
-def announce(scene: Scene, device: str) -> None:
-    """Say on stderr what was read."""
+def _iterate(
+    classifier: Classifier, settings: Settings, scene: Scene, splits: list[Split], out: Path
+) -> dict:
+    """Train, test and report every iteration that an earlier process has not finished."""
+    iterations = []
+    for number, split in enumerate(splits):
+        directory = out / f"run_{number}"
+        directory.mkdir(exist_ok=True)
+        finished = read_finished(directory, split) if settings.resume else None
+        if finished is None:
+            title = f"iteration {number + 1}/{settings.iter}"
+            trained = classifier.fit(split, settings.seed + number, directory, title)
+            finished = test_and_map(scene, trained, split, settings.map, directory)
+            write_finished(directory, finished)
+        iterations.append(finished)
+        report = build_report(settings, scene, iterations, classifier.environment)
+        write_report(out, report)
+    return report
+
+
+def announce(scene: Scene, device: str, out: Path) -> None:
+    """Say on stderr what was read, and where the results go."""
     rows, cols, bands = scene.cube.shape
     print(
         f"{scene.name}: {rows}×{cols} pixels, {bands} bands, {scene.classes} classes, "
-        f"{np.count_nonzero(scene.labels)} labelled pixels, from {scene.source}; on {device}",
+        f"{np.count_nonzero(scene.labels)} labelled pixels, from {scene.source}; on {device}; "
+        f"results in {out}",
         file=sys.stderr,
     )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,14 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+UNFINISHED = ".unfinished_"  # how names begin of files and folders until they are whole
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def write_file(path: Path, content: bytes | str) -> None:
     """Write `content` under `path` in one step: a reader sees the old file or the new one."""
     data = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -28,6 +30,31 @@ def write_file(path: Path, content: bytes | str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed had not finished writing: see `UNFINISHED`."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file, or say False where another process holds it; it goes with the block."""
+    with open(path, "w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 
 from common.errors import InputError
+from common.files import UNFINISHED
 
 WriteRows = Callable[[int, np.ndarray], None]
 ENVI_KEYS = (
@@ -119,7 +120,9 @@ def map_writer(
     palette = [(0, 0, 0), *(tuple(round(255 * c) for c in to_rgb(colour)) for colour in colours)]
     writer = _geotiff_map if isinstance(georeference, GeotiffPosition) else _envi_map
     folder = path_stem.parent
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path_stem.name}.") as temporary:
+    with tempfile.TemporaryDirectory(
+        dir=folder, prefix=f"{UNFINISHED}{path_stem.name}."
+    ) as temporary:
         stem = Path(temporary, path_stem.name)
         with writer(stem, shape, dtype, georeference, names, palette) as write_rows:
             yield write_rows

@@ -21,6 +21,7 @@ from common.results import (
     map_files,
     output_directory,
     prepare_output,
+    sole_writer,
     write_array,
     write_report,
     write_scene,
@@ -67,23 +68,24 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     make_deterministic()
     split = untrained_pixels(weights, scene)
     environment = network_environment(settings, device)
-    announce(scene, str(device))
-    prepare_output(out)
-    write_scene(out, scene)
-    directory = out / "run_0"
-    directory.mkdir(exist_ok=True)
+    with sole_writer(out):
+        announce(scene, str(device), out)
+        prepare_output(out)
+        write_scene(out, scene)
+        directory = out / "run_0"
+        directory.mkdir(exist_ok=True)
 
-    block = scene_patches(scene, slice(0, 1), settings.patch, device, weights.preprocessing)
-    model = build(network, weights.network, environment["precision"], block)
-    model.load_state_dict(weights.state)
-    iteration, mapped = _classify_blocks(model, weights, scene, split, settings.map, directory)
-    if len(split.test):
-        write_array(directory / "split.npy", split.as_map(scene.labels.shape))
-    report = build_report(settings, scene, [iteration], environment)
-    report["trained_with"] = weights.settings | {"seed": weights.seed}
-    report["mapped_per_class"] = mapped.tolist()
-    write_report(out, report)
-    write_page(out)
+        block = scene_patches(scene, slice(0, 1), settings.patch, device, weights.preprocessing)
+        model = build(network, weights.network, environment["precision"], block)
+        model.load_state_dict(weights.state)
+        iteration, mapped = _classify_blocks(model, weights, scene, split, settings.map, directory)
+        if len(split.test):
+            write_array(directory / "split.npy", split.as_map(scene.labels.shape))
+        report = build_report(settings, scene, [iteration], environment)
+        report["trained_with"] = weights.settings | {"seed": weights.seed}
+        report["mapped_per_class"] = mapped.tolist()
+        write_report(out, report)
+        write_page(out)
     print_report(report, out)
     return report
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from common.attention import weights_per_class
+from common.checkpoint import Checkpoint
 from common.classifier import Trained
 from common.device import PRECISIONS, choose_device, choose_precision, make_deterministic
 from common.errors import InputError
@@ -25,6 +27,8 @@ from common.settings import Settings
 from common.split import Split
 from common.train import train
 from common.weights import Weights, save_weights
+
+TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
 
 
 class NetworkClassifier:
@@ -65,9 +69,11 @@ class NetworkClassifier:
         start = time.perf_counter()
         torch.manual_seed(seed)
         model = build(self.network, self.arguments, self.environment["precision"], self.patches)
-        labels = self.scene.labels.ravel()
+        labels, checkpoint = self.scene.labels.ravel(), self._checkpoint(split, seed, directory)
         with epoch_progress(title, self.settings.epoch) as show:
-            history = train(model, self.patches, labels, split, self.settings, seed, on_epoch=show)
+            history = train(
+                model, self.patches, labels, split, self.settings, seed, show, checkpoint
+            )
         seconds = time.perf_counter() - start
         write_history(directory, history)
         save_weights(directory / "weights.pt", self._weights(model, seed, split))
@@ -77,6 +83,12 @@ class NetworkClassifier:
             seconds,
             functools.partial(weights_per_class, model, self.patches, self.scene.classes),
         )
+
+    def _checkpoint(self, split: Split, seed: int, directory: Path) -> Checkpoint:
+        """Return where this training is kept, and is read from if it was interrupted."""
+        flags = {name: getattr(self.settings, name) for name in TRAINING_FLAGS}
+        identity = [flags, self.arguments, seed, split.sha256(), self.environment["precision"]]
+        return Checkpoint(directory, json.dumps(identity))
 
     def _weights(self, model: nn.Module, seed: int, split: Split) -> Weights:
         """Bundle a trained network with all that is needed to use it."""

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from common.checkpoint import FILES as CHECKPOINTS
 from common.errors import InputError
-from common.files import REPOSITORY, write_file
+from common.files import REPOSITORY, UNFINISHED, locked, remove_unfinished, write_file
 from common.georeference import map_writer
 from common.pictures import enlarged, false_colour, label_png, png
 from common.report import report_json, report_text
@@ -23,6 +24,8 @@ from common.settings import Settings
 from common.train import Epoch
 
 RUN_FILES = (
+    "iteration.npz",
+    *CHECKPOINTS,
     "weights.pt",
     "history.csv",
     "grid.csv",
@@ -45,43 +48,70 @@ def output_directory(settings: Settings) -> Path:
     Raises
     ------
     InputError
-        The directory holds something and ``--overwrite`` was not given, or to overwrite it would
-        remove the very weights to be evaluated.
+        The directory holds something and neither ``--overwrite`` nor ``--resume`` was given, or
+        to overwrite it would remove the very weights to be evaluated.
     """
+    if settings.resume:
+        if settings.out is None:
+            raise InputError("--resume: say with --out which run is to go on")
+        if settings.overwrite or settings.weights:
+            other = "--overwrite" if settings.overwrite else "--weights"
+            raise InputError(f"--resume and {other} do not go together; leave one out")
     time = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     scene = Path(settings.dataset).stem
     default = REPOSITORY / "results" / f"{settings.model}_{scene}_{time}"
     out = default if settings.out is None else Path(settings.out)
-    if out.is_dir() and any(out.iterdir()) and not settings.overwrite:
-        raise InputError(f"--out {out}: already exists; choose another or add --overwrite")
+    if not (settings.overwrite or settings.resume) and out.is_dir() and any(out.iterdir()):
+        raise InputError(
+            f"--out {out}: already exists; choose another, or add --resume or --overwrite"
+        )
     if settings.weights and out.resolve() in Path(settings.weights).resolve().parents:
         raise InputError(f"--out {out}: holds the weights to be evaluated; choose another")
     return out
 
 
 def prepare_output(out: Path) -> None:
-    """Make the results directory, and clear it of an earlier run's files and of no others.
+    """Clear the results directory of an earlier run's files and of no others."""
+    write_file(out / "report.txt", "No iteration has finished yet.\n")
+    for name in ("run.json", "report.json", "report.html", "gt.npy", "gt.png", "false_color.png"):
+        (out / name).unlink(missing_ok=True)
+    for name in FIGURES:
+        for kind in ("png", "pdf"):
+            (out / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
+    for run in filter(Path.is_dir, out.glob("run_*")):
+        for name in RUN_FILES:
+            (run / name).unlink(missing_ok=True)
+        if not any(run.iterdir()):
+            run.rmdir()
+
+
+@contextlib.contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Make the results directory if need be, and keep other processes from writing there.
+
+    What a killed process left half written, under hidden names, is removed.
 
     Raises
     ------
     InputError
-        The directory cannot be written.
+        Another process is writing there, or the directory cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_file(out / "report.txt", "No iteration has finished yet.\n")
-        for name in ("report.json", "report.html", "gt.npy", "gt.png", "false_color.png"):
-            (out / name).unlink(missing_ok=True)
-        for name in FIGURES:
-            for kind in ("png", "pdf"):
-                (out / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
-        for run in filter(Path.is_dir, out.glob("run_*")):
-            for name in RUN_FILES:
-                (run / name).unlink(missing_ok=True)
-            if not any(run.iterdir()):
-                run.rmdir()
+        with locked(out / ".lock") as alone:
+            if not alone:
+                raise InputError(f"--out {out}: another process is writing there")
+            for folder in (out, *filter(Path.is_dir, out.glob("run_*"))):
+                remove_unfinished(folder)
+            yield
     except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from error
+        place, target = Path(error.filename or out).resolve(), out.resolve()
+        if not (place.is_relative_to(target) or target.is_relative_to(place)):
+            raise
+        reason = error.strerror or error
+        raise InputError(
+            f"--out {out}: cannot be written ({reason}); what is there is whole"
+        ) from error
 
 
 def write_scene(out: Path, scene: Scene) -> None:
@@ -155,7 +185,7 @@ def _npy_rows(
     path: Path, shape: tuple[int, int], dtype: np.dtype
 ) -> Iterator[Callable[[int, np.ndarray], None]]:
     """Write an .npy file by rows; it appears when the block is left, or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{UNFINISHED}{path.name}.") as folder:
         temporary = Path(folder, path.name)
         header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         with open(temporary, "wb") as file:

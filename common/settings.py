@@ -30,6 +30,7 @@ class Settings:
     data_dir: str | None = None
     out: str | None = None
     overwrite: bool = False
+    resume: bool = False
     weights: str | None = None
     device: str | None = "auto"
     precision: str | None = "auto"

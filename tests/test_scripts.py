@@ -54,9 +54,10 @@ def test_files(results):
     model, out = results
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     per_run = ["weights.pt", "history.csv", "map.png", "map_large.png", "map.npy"]
-    per_run += ["confidence.npy", "split.npy"]
+    per_run += ["confidence.npy", "split.npy", "iteration.npz"]
     per_run += ["attention.npz"] if model == "A2S2KResNet" else []
-    assert files == {"report.json", "report.txt", "gt.npy", "gt.png", "false_color.png"} | {
+    of_run = {"run.json", "report.json", "report.txt", "gt.npy", "gt.png", "false_color.png"}
+    assert files == of_run | {
         f"run_{n}/{name}" for n in (0, 1) for name in per_run
     }
 
