@@ -215,6 +215,9 @@ def _headline(report: dict) -> list[str]:
     flags += ("lr_decay", "batch_size")
     given = [f"{flag} {shown[flag]}" for flag in flags if shown.get(flag) is not None]
     what = f"weights of {settings['weights']}" if trained_with else iterations
+    # without epochs no flag is left but those that say which pixels train
+    said = "trained with" if shown["epoch"] is not None else "split with"
+    library = "scikit-learn" if "scikit-learn" in environment else "torch"
     leaks = split.get("test_patches_with_training_pixels", [])
     leak = (
         [f"{100 * np.mean(leaks):.1f} % of the test patches contain training pixels"]
@@ -225,10 +228,10 @@ def _headline(report: dict) -> list[str]:
         f"{report['model']}{attention} on {report['dataset']}, {what}, seed {settings['seed']}",
         f"pixels: {split['train']} training, {split['val']} validation, {split['test']} test",
         "; ".join([f"split: {split_name(shown)}", *leak]),
-        "trained with " + ", ".join(given),
+        f"{said} {', '.join(given)}",
         f"{report['date']}, {environment['device']} ({environment['device_name']}, "
         f"{environment['threads']} threads), {environment.get('precision', 'fp32')}, "
-        f"torch {environment['torch']}, "
+        f"{library} {environment[library]}, "
         f"commit {(environment['commit'] or 'unknown')[:12]}",
     ]
 

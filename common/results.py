@@ -25,6 +25,7 @@ from common.train import Epoch
 RUN_FILES = (
     "weights.pt",
     "history.csv",
+    "grid.csv",
     "split.npy",
     "map.png",
     "map_large.png",

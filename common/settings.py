@@ -7,31 +7,32 @@ from dataclasses import dataclass
 class Settings:
     """Every flag of a training script, with the value it had.
 
-    Names are the flags' long names.  A model's own defaults stand in its script.
+    Names are the flags' long names.  A model's own defaults stand in its script; None is what a
+    model has not, as an SVM has no epochs.
     """
 
     model: str
     dataset: str = "IN"
-    epoch: int = 200
+    epoch: int | None = 200
     iter: int = 3
     patch: int = 3
-    kernel: int = 24
+    kernel: int | None = 24
     valid_split: float = 0.9
-    optimizer: str = "adam"
+    optimizer: str | None = "adam"
     attention: str | None = None  # A2S2K-ResNet only
     split: tuple[str, ...] = ("random",)
     per_class: int | None = None
     seed: int = 1331
-    batch_size: int = 16
-    lr: float = 1e-3
-    lr_decay: float = 1.0
-    recipe: str = "paper"
+    batch_size: int | None = 16
+    lr: float | None = 1e-3
+    lr_decay: float | None = 1.0
+    recipe: str | None = "paper"
     data_dir: str | None = None
     out: str | None = None
     overwrite: bool = False
     weights: str | None = None
-    device: str = "auto"
-    precision: str = "auto"
+    device: str | None = "auto"
+    precision: str | None = "auto"
     map: str = "labelled"
 
     def network_arguments(self) -> dict:
