@@ -1,4 +1,4 @@
-"""The command line that both training scripts share."""
+"""The command line that the training scripts share."""
 
 import argparse
 import dataclasses

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import InputError
+from common.report import split_name
 
 SUMMARIES = ("oa", "aa", "kappa")
 TEST = 3  # the value of test pixels in split.npy
@@ -46,7 +47,8 @@ class Method:
         Key of the scene.
     class_names : tuple of str
     settings : dict
-        Those the network was trained with; ``precision`` is what the run really computed in.
+        Those the method was trained with, None where it has no such thing; ``precision`` is what
+        the run really computed in, ``split`` is in words.
     mean, std : float arrays (C + 3,)
         Of the classes' accuracies, OA, AA and kappa, as shares 0..1 and ddof 0; NaN where there
         is no figure, as for a class without test pixels.
@@ -141,6 +143,8 @@ def read_method(directory: Path) -> Method:
 def _from_report(directory: Path, report: dict) -> Method:
     settings = {"recipe": "paper"} | (report.get("trained_with") or report["settings"])
     settings["precision"] = report["environment"].get("precision", "fp32")
+    if "split" in settings:  # a list or, in older reports, a word
+        settings["split"] = split_name(settings)
     split = report["split"]
     method = Method(
         name=str(report["model"]),

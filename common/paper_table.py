@@ -80,11 +80,9 @@ def comparability_notes(methods: Sequence[Method]) -> list[str]:
             f"Training pixels are those of {first.name}; other methods had others, in all {totals}."
         )
     settings = [name for name in DISTINGUISHING if name not in ("attention", "seed", "iter")]
-    differing = [
-        name.replace("_", " ")
-        for name in settings
-        if len({str(method.settings.get(name)) for method in methods}) > 1
-    ]
+    # None is no other setting, but none at all: an SVM has no learning rate to differ
+    values = {name: {str(method.settings.get(name)) for method in methods} for name in settings}
+    differing = [n.replace("_", " ") for n, found in values.items() if len(found - {"None"}) > 1]
     if differing:
         notes.append(f"Settings that differ: {', '.join(differing)}.")
     return notes

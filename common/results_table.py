@@ -43,14 +43,17 @@ def _row(path: Path) -> list[str]:
     report = json.loads(path.read_text())
     settings, split, epochs = report["settings"], report["split"], report["epochs_run"]
     recipe = settings.get("recipe", "paper")
-    usual = with_recipe(Settings(model=report["model"]), recipe)
-    flags = " ".join(
+    usual = with_recipe(Settings(model=report["model"]), recipe or "paper")
+    flags = [
         f"--{name.replace('_', '-')} {settings[name]}"
-        for name in ("attention", "optimizer", "lr", "lr_decay")
-        if settings[name] != getattr(usual, name)
-    )
-    if recipe != "paper":
-        flags += f" --recipe {recipe}"
+        for name in ("attention", "optimizer", "lr", "lr_decay", "per_class")
+        if settings.get(name) not in (None, getattr(usual, name))  # None: the model has no such
+    ]
+    if recipe not in (None, "paper"):
+        flags.append(f"--recipe {recipe}")
+    if settings["split"] not in ("random", ["random"]):
+        flags.append(f"--split {' '.join(settings['split'])}")
+    flags = " ".join(flags)
     labelled = split["train"] + split["val"] + split["test"]
     scores = [
         f"{100 * report[f'{name}_mean']:.2f}"
@@ -64,7 +67,7 @@ def _row(path: Path) -> list[str]:
         report["environment"].get("precision", "fp32"),
         str(len(report["oa"])),
         *scores,
-        ", ".join(map(str, epochs if len(set(epochs)) > 1 else epochs[:1])),
+        ", ".join(map(str, epochs if len(set(epochs)) > 1 else epochs[:1])) if any(epochs) else "–",
         f"[report.txt](results/published/{path.parent.name}/report.txt)",
     ]
 
