@@ -146,7 +146,10 @@ def resumed(
     if not kept:
         return None
     model.load_state_dict(kept.pop("model"))
+    rates = [group["lr"] for group in optimizer.param_groups]
     optimizer.load_state_dict(kept.pop("optimizer"))
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate  # a CUDA graph needs the tensor it was made with
     return Progress(**kept | {"history": [Epoch(**epoch) for epoch in kept["history"]]})
 
 
