@@ -3,9 +3,9 @@
 Data flows one way, and a module imports only from those that stand before it here:
 
     errors, files, memory, device, settings, recipe, layers, kernels, fused,
-    matfile, georeference, arrayfile, scenefile, scene, preprocess, split, disjoint, splits,
-    patches, predict, attention, optimizers, step, train, progress, metrics, pictures, report,
-    results, weights, classifier, network, experiment, mapping, cli,
+    matfile, georeference, arrayfile, scenefile, labels, scene, preprocess, split, disjoint,
+    splits, patches, predict, attention, optimizers, step, train, progress, metrics, pictures,
+    report, results, weights, classifier, network, experiment, mapping, cli,
     export, download, results_table,
     methods, significance, table_formats, significance_tables, paper_table
 """

@@ -127,7 +127,12 @@ def _mat(path: Path, variable: str | None) -> ArrayFile:
 def _npy(path: Path) -> ArrayFile:
     with damage_in_one_line(path, ".npy file"):
         array = np.lib.format.open_memmap(path, mode="r")  # refuses pickles
-    return ArrayFile(path, array.shape, array.dtype, lambda start, stop: array[start:stop])
+
+    def read_rows(start: int, stop: int) -> np.ndarray:
+        # Opened anew: what was read stays in memory for as long as a map of the file is open.
+        return np.lib.format.open_memmap(path, mode="r")[start:stop]
+
+    return ArrayFile(path, array.shape, array.dtype, read_rows)
 
 
 def _envi_header(path: Path) -> Path | None:
@@ -156,6 +161,8 @@ def _envi(path: Path, header_path: Path) -> ArrayFile:
             ) from error
         if not isinstance(image, SpyFile):
             raise InputError(f"{path}: a spectral library, not an image")
+        if min(image.shape) < 0:
+            raise InputError(f"{path}: its header announces a negative size")
         expected = image.offset + math.prod(image.shape) * image.sample_size
         found = os.path.getsize(image.filename)
         if found < expected:
@@ -163,13 +170,12 @@ def _envi(path: Path, header_path: Path) -> ArrayFile:
                 f"{path}: the data file has {found} bytes, its header announces {expected}"
             )
         image.fid.close()
-        array = image.open_memmap() if min(image.shape) > 0 else np.empty(image.shape)
         ignored = header.get("data ignore value")
         return ArrayFile(
             path,
             image.shape,
-            array.dtype,
-            lambda start, stop: array[start:stop],
+            np.dtype(image.dtype),
+            lambda start, stop: image.open_memmap()[start:stop],  # anew, as above
             _in_nanometres(image.bands.centers, image.bands.band_unit),
             None if ignored is None else float(ignored),
             EnviPosition.from_header(header),

@@ -12,12 +12,14 @@ PATCHES_PER_CLASS = 50
 
 
 def weights_per_class(
-    model: nn.Module, patches: Patches, pixels: np.ndarray, labels: np.ndarray
+    model: nn.Module, patches: Patches, classes: int, pixels: np.ndarray, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Average the weights of every `WeightedSum` of a network over the patches of each class.
 
     Parameters
     ----------
+    classes : int
+        C.
     pixels, labels : int64 arrays (n,)
         Flat pixel indices and their labels 1..C; of each class the first `PATCHES_PER_CLASS`
         are looked at.
@@ -32,9 +34,8 @@ def weights_per_class(
     layers = {name: m for name, m in model.named_modules() if isinstance(m, WeightedSum)}
     if not layers or not len(pixels):
         return {}
-    classes = range(1, labels.max() + 1)
     found = {name: [] for name in layers}
-    for label in classes:
+    for label in range(1, classes + 1):
         chosen = pixels[labels == label][:PATCHES_PER_CLASS]
         seen = _weights(model, layers, patches, chosen) if len(chosen) else None
         for name in layers:

@@ -108,9 +108,19 @@ def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
     """Raise InputError unless the network fits the scene's bands and classes."""
     trained_on = weights.network["bands"], weights.network["classes"]
     if trained_on != (scene.cube.shape[2], scene.classes):
+        hint = ""
+        if trained_on[0] == scene.cube.shape[2]:
+            hint = "; name the network's classes under 'classes' in the scene file"
+        elif trained_on[0] == scene.cube.shape[0]:
+            hint = "; if its bands come first, store it as numpy.moveaxis(cube, 0, 2)"
         raise InputError(
             f"--weights {file}: trained on {trained_on[0]} bands and {trained_on[1]} classes, "
-            f"but {scene.key} has {scene.cube.shape[2]} bands and {scene.classes} classes"
+            f"but {scene.key} has {scene.cube.shape[2]} bands and {scene.classes} classes{hint}"
+        )
+    names = tuple(weights.class_names)
+    if names != scene.class_names and sorted(names) == sorted(scene.class_names):
+        raise InputError(
+            f"--weights {file}: trained on the same classes in another order: {', '.join(names)}"
         )
     if weights.wavelengths and scene.wavelengths:
         apart = np.abs(np.subtract(weights.wavelengths, scene.wavelengths))
@@ -124,10 +134,12 @@ def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
 
 def untrained_pixels(weights: Weights, scene: Scene) -> Split:
     """The split the weights were trained on if this is their scene, else all pixels as test."""
-    nothing, labelled = np.empty(0, np.int64), np.flatnonzero(scene.labels)
-    if len(labelled) and weights.labels_sha256 == scene.labels_sha256():
+    nothing = np.empty(0, np.int64)
+    if not scene.labels.any():  # first, for the lines below take memory for every pixel
+        return Split(train=nothing, val=nothing, test=nothing)
+    if weights.labels_sha256 == scene.labels_sha256():
         return weights.split
-    return Split(train=nothing, val=nothing, test=labelled)
+    return Split(train=nothing, val=nothing, test=np.flatnonzero(scene.labels))
 
 
 def _classify_blocks(
@@ -166,7 +178,7 @@ def _classify_blocks(
 def _asked(scene: Scene, wanted: str, start: int, stop: int) -> np.ndarray:
     """Which pixels of some rows are to be mapped: bool (pixels,)."""
     if wanted == "all":
-        return valid_pixels(scene.read_rows(start, stop), scene.nodata, scene.source).ravel()
+        return valid_pixels(scene.read_rows(start, stop), scene.nodata, scene.source, start).ravel()
     return (scene.labels[start:stop].ravel() > 0) & (wanted == "labelled")
 
 

@@ -20,7 +20,7 @@ from common.preprocess import Preprocessing, fit_pca_scaling
 from common.progress import epoch_progress
 from common.report import describe_environment
 from common.results import write_history
-from common.scene import Scene, valid_pixels
+from common.scene import Scene, has_data, valid_pixels
 from common.settings import Settings
 from common.split import Split
 from common.train import train
@@ -75,7 +75,7 @@ class NetworkClassifier:
             functools.partial(classify, model, self.patches),
             len(history),
             seconds,
-            functools.partial(weights_per_class, model, self.patches),
+            functools.partial(weights_per_class, model, self.patches, self.scene.classes),
         )
 
     def _weights(self, model: nn.Module, seed: int, split: Split) -> Weights:
@@ -119,12 +119,12 @@ def scene_patches(
     """Return the patches of some rows of a scene; those without data are zero."""
 
     def preprocess(block: np.ndarray) -> np.ndarray:
-        valid = valid_pixels(block, scene.nodata, scene.source)
         spectra = preprocessing.apply(block)
-        spectra[~valid] = 0
+        spectra[~has_data(block, scene.nodata)] = 0
         return spectra
 
     cube = scene.read_rows(rows.start, rows.stop)
+    valid_pixels(cube, scene.nodata, scene.source, rows.start)
     return Patches.of_cube(cube, half_width, device, preprocess)
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 from common.scene import Scene
 
 STRETCH_PERCENTILES = (2, 98)
-LARGEST_SIDE = 4000  # pixels of a false-colour picture
+LARGEST_SIDE = 4000  # pixels of a picture
+VALUES_PER_BLOCK = 2**22  # of the cube, read at a time
 LARGE_SIDE = 1200  # pixels of an enlarged map, about
 
 
@@ -25,12 +26,22 @@ def colour_labels(labels: np.ndarray, colours: tuple[str, ...]) -> np.ndarray:
 
 
 def label_png(labels: np.ndarray, colours: tuple[str, ...]) -> bytes:
-    """Encode a label map (rows, cols) as PNG, one picture pixel per pixel."""
-    if labels.dtype != np.uint8:
-        return png(colour_labels(labels, colours))
-    image = Image.fromarray(labels)  # a map on disk is not read into memory at once
+    """Encode a label map (rows, cols) as PNG, one picture pixel per pixel.
+
+    Of a map longer than `LARGEST_SIDE` only every n-th row and column is shown.
+    """
+    step = thinning(labels.shape)
+    shown = np.ascontiguousarray(labels[::step, ::step])  # of a map on disk no more is read
+    if shown.dtype != np.uint8:
+        return png(colour_labels(shown, colours))
+    image = Image.fromarray(shown)
     image.putpalette(palette(colours).tobytes())
     return _encoded(image)
+
+
+def thinning(shape: tuple[int, int]) -> int:
+    """Every how many-th row and column to show, so that no side exceeds `LARGEST_SIDE`."""
+    return -(-max(shape) // LARGEST_SIDE)
 
 
 def enlarged(labels: np.ndarray) -> np.ndarray:
@@ -46,9 +57,8 @@ def false_colour(scene: Scene) -> np.ndarray:
     column is shown.
     """
     rows, cols = scene.labels.shape
-    step = -(-max(rows, cols) // LARGEST_SIDE)
-    bands = list(scene.rgb_bands)
-    height = 1 if step > 1 else 256
+    step, bands = thinning(scene.labels.shape), list(scene.rgb_bands)
+    height = 1 if step > 1 else max(1, VALUES_PER_BLOCK // (cols * scene.cube.shape[2]))
     blocks = [
         scene.read_rows(row, min(row + height, rows))[:, ::step][..., bands].astype(np.float64)
         for row in range(0, rows, step * height)

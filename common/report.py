@@ -47,7 +47,7 @@ def build_report(
 
     `environment` is what `describe_environment` gave when the run started.
     """
-    labels = scene.labels.ravel()
+    labels = scene.labels.flat  # no copy: a scene that is only mapped has one number for all
     tested = [it for it in iterations if len(it.split.test)]  # none without ground truth
     confusions = [
         confusion_matrix(labels[it.split.test], it.predicted, scene.classes) for it in tested
@@ -85,7 +85,7 @@ def build_report(
 
 
 def _split_entry(scene: Scene, half_width: int, splits: list[Split]) -> dict:
-    labels, classes, parts = scene.labels.ravel(), scene.classes, ("train", "val", "test")
+    labels, classes, parts = scene.labels.flat, scene.classes, ("train", "val", "test")
     entry: dict = {part: len(getattr(splits[0], part)) for part in parts}
     checksums = [split.sha256() for split in splits]
     for part in parts:

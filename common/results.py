@@ -152,13 +152,17 @@ def _npy_rows(
     """Write an .npy file by rows; it appears when the block is left, or not at all."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder, path.name)
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        with open(temporary, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            first = file.tell()
+            file.truncate(first + math.prod(shape) * dtype.itemsize)
 
-        def write_rows(start: int, rows: np.ndarray) -> None:
-            array[start : start + len(rows)] = rows
+            def write_rows(start: int, rows: np.ndarray) -> None:
+                file.seek(first + start * shape[1] * dtype.itemsize)
+                file.write(rows.astype(dtype).tobytes())
 
-        yield write_rows
-        array.flush()
+            yield write_rows
         os.replace(temporary, path)
 
 

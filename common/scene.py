@@ -12,7 +12,10 @@ from common.arrayfile import ArrayFile, open_array
 from common.errors import InputError
 from common.files import REPOSITORY
 from common.georeference import Georeference
+from common.labels import labels_and_classes
 from common.scenefile import SCENES, Description, bands_to_show, default_colours, describe
+
+VALUES_PER_BLOCK = 2**24  # of a cube that are looked at together
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,11 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
     labels, source = None, file.path.name
     if description.ground_truth is not None:
         labels = open_array(description.ground_truth.path, description.ground_truth.variable).read()
-        source += f", {description.ground_truth.path.name}"
+        if description.ground_truth.path != description.cube.path:
+            source += f", {description.ground_truth.path.name}"
     _check_shapes(description, file.shape, labels)
     cube = file.read() if in_memory else file
-    return _scene(
-        description, key if key in SCENES else description.key, cube, labels, source, file
-    )
+    return _scene(description, key, cube, labels, source, file)
 
 
 def _missing(description: Description) -> list[Path]:
@@ -121,37 +123,40 @@ def _scene(
     source: str,
     file: ArrayFile | None = None,
 ) -> Scene:
-    """Put a scene together from its parts and check them."""
+    """Put a scene together from its parts and check them; `key` is what ``-d`` says."""
     bands = cube.shape[2]
     wavelengths = description.wavelengths or (file and file.wavelengths)
     if wavelengths and len(wavelengths) != bands:
         raise InputError(
-            f"{description.name}: {len(wavelengths)} wavelengths, but the cube has {bands} bands"
+            f"{key}: 'wavelengths' lists {len(wavelengths)}, but the cube "
+            f"{description.cube.path.name} has {bands} bands; list one for each, in nm"
         )
     rgb_bands = description.rgb_bands or bands_to_show(bands, wavelengths)
     if max(rgb_bands) >= bands:
         raise InputError(
             f"{description.cube.path}: the cube has {bands} bands, but the false-colour picture "
-            f"needs band {max(rgb_bands)}; is this the file of {description.name}?"
+            f"needs band {max(rgb_bands)} ('rgb_bands' count from 0); is this the file of "
+            f"{description.name}?"
         )
     nodata = description.nodata
     if nodata is None and file is not None:
         nodata = file.nodata
+    if nodata is None and key not in SCENES and isinstance(cube, np.ndarray):
+        _check_for_unstated_nodata(key, cube)
     nodata = None if nodata == "none" else nodata
     if labels is None:
         labels, class_names = np.broadcast_to(np.int64(0), cube.shape[:2]), ()
     else:
-        labels, class_names = _labels_and_classes(description, labels)
-        if isinstance(cube, np.ndarray):
-            labels = np.where(valid_pixels(cube, nodata, str(description.cube.path)), labels, 0)
+        labels, class_names = labels_and_classes(description, labels)
+        labels = _labels_with_data(description, labels, cube, nodata)
     colours = description.colours or default_colours(len(class_names))
     if len(colours) != len(class_names) and class_names:
         raise InputError(
-            f"{description.name}: {len(colours)} colours for {len(class_names)} classes; 'colours' "
-            f"needs one for each class, in label order"
+            f"{key}: 'colours' lists {len(colours)} for {len(class_names)} classes; list one for "
+            f"each class, in label order"
         )
     return Scene(
-        key=key,
+        key=key if key in SCENES else description.key,
         name=description.name,
         cube=cube,
         labels=labels,
@@ -165,33 +170,78 @@ def _scene(
     )
 
 
-def valid_pixels(cube: np.ndarray, nodata: float | None, where: str) -> np.ndarray:
+def has_data(cube: np.ndarray, nodata: float | None) -> np.ndarray:
     """Tell which pixels of (rows, cols, bands) hold data: bool (rows, cols).
 
     A pixel has none where any band holds `nodata`, or every band if `nodata` is 0, which a dark
     band may hold as well.
+    """
+    if nodata is None:
+        return np.ones(cube.shape[:2], bool)
+    if math.isnan(nodata):
+        return ~np.isnan(cube).any(axis=2)
+    empty = cube == nodata
+    return ~(empty.all(axis=2) if nodata == 0 else empty.any(axis=2))
+
+
+def valid_pixels(
+    cube: np.ndarray, nodata: float | None, where: str, first_row: int = 0
+) -> np.ndarray:
+    """Like `has_data`, and check that what is data are finite numbers.
 
     Raises
     ------
     InputError
-        Other pixels hold NaN or infinite values; the message starts with `where`.
+        Other pixels hold NaN or infinite values; the message starts with `where` and counts rows
+        from `first_row`, that of the cube's first row in its scene.
     """
-    valid = np.ones(cube.shape[:2], bool)
-    if nodata is not None and math.isnan(nodata):
-        valid = ~np.isnan(cube).any(axis=2)
-    elif nodata is not None:
-        empty = cube == nodata
-        valid = ~(empty.all(axis=2) if nodata == 0 else empty.any(axis=2))
+    valid = has_data(cube, nodata)
     if cube.dtype.kind == "f":
         wrong = ~np.isfinite(cube) & valid[..., None]
         if wrong.any():
             row, col, band = np.argwhere(wrong)[0]
             raise InputError(
                 f"{where}: {cube[row, col, band]} in {wrong.sum()} places of "
-                f"{wrong.any(axis=2).sum()} pixels, first at row {row}, column {col}, band {band}; "
-                f"replace them, or write 'nodata: nan' in the scene file to leave out such pixels"
+                f"{wrong.any(axis=2).sum()} pixels, first at row {first_row + row}, column {col}, "
+                f"band {band}; replace them, or write 'nodata: nan' in the scene file to leave out "
+                f"such pixels"
             )
     return valid
+
+
+def _check_for_unstated_nodata(key: str, cube: np.ndarray) -> None:
+    """Raise InputError where pixels hold one negative number in all bands: that is no spectrum."""
+    first = cube[..., 0]
+    rows, cols = np.nonzero(first < 0)
+    same = (cube[rows, cols] == first[rows, cols, None]).all(axis=1)
+    if same.any():
+        row, col = rows[same][0], cols[same][0]
+        value = first[row, col].item()
+        raise InputError(
+            f"{key}: {same.sum()} pixels hold the same negative number in all bands, as at row "
+            f"{row}, column {col}; write 'nodata: {value}' to leave out such pixels, or 'nodata: "
+            f"null' if these are data"
+        )
+
+
+def _labels_with_data(
+    description: Description, labels: np.ndarray, cube: np.ndarray | ArrayFile, nodata: float | None
+) -> np.ndarray:
+    """Return the ground truth, 0 where the cube holds no data, which is read in blocks of rows."""
+    if nodata is None and not isinstance(cube, np.ndarray):
+        return labels  # nothing to leave out; what is not finite is noticed when it is used
+    rows, cols, bands = cube.shape
+    step, labels = max(1, VALUES_PER_BLOCK // (cols * bands)), labels.copy()
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        block = cube[start:stop] if isinstance(cube, np.ndarray) else cube.read_rows(start, stop)
+        labels[start:stop][~valid_pixels(block, nodata, str(description.cube.path), start)] = 0
+    if len(np.unique(labels[labels > 0])) < 2:
+        raise InputError(
+            f"{description.cube.path}: pixels with data are labelled with fewer than two classes; "
+            f"check 'nodata'"
+        )
+    return labels
 
 
 def _check_shapes(
@@ -215,40 +265,6 @@ def _check_shapes(
         )
     if cube[2] < 7:
         raise InputError(f"{where}: {cube[2]} bands; the networks need at least 7")
-
-
-def _labels_and_classes(
-    description: Description, labels: np.ndarray
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels 0..C, 0 for the ignored ones, as int64, and the classes' names.
-
-    Where 0 is not ignored but a class, labels move up by one.  A class without any labelled
-    pixel is allowed if it is named: it is never trained and never tested.
-    """
-    where, names = f"{description.ground_truth.path}", description.classes
-    if not (labels == np.floor(labels)).all():
-        raise InputError(f"{where}: the ground truth holds fractions; labels are whole numbers")
-    ignored = np.isin(labels, description.ignored_label)
-    shift = 0 if 0 in description.ignored_label or not (labels == 0).any() else 1
-    labels = np.where(ignored, 0, labels.astype(np.int64) + shift)
-    found = np.unique(labels[~ignored])
-    if len(found) < 2:
-        raise InputError(f"{where}: ground truth labels fewer than two classes; nothing to learn")
-    classes = len(names) if names else int(found[-1])
-    strange = found[(found < 1) | (found > classes)] - shift
-    if len(strange):
-        raise InputError(
-            f"{where}: ground truth holds {', '.join(map(str, strange[:5]))}; labels of {classes} "
-            f"classes are {1 - shift}..{classes - shift}; list other values under 'ignored_label'"
-        )
-    gaps = np.setdiff1d(np.arange(1, classes + 1), found) - shift
-    if names is None and len(gaps):
-        raise InputError(
-            f"{where}: no pixel is labelled {', '.join(map(str, gaps[:5]))}, but some "
-            f"{found[-1] - shift}; name all classes under 'classes', those without pixels too, or "
-            f"list labels that are no classes under 'ignored_label'"
-        )
-    return labels, names or tuple(f"class {label - shift}" for label in found)
 
 
 def _indian_pines_from_tensorly() -> tuple[np.ndarray, np.ndarray]:

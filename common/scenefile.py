@@ -1,7 +1,9 @@
 """The YAML file that describes a scene: its files, class names, colours and bands to show."""
 
+import contextlib
 import math
 import re
+import reprlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -101,7 +103,7 @@ def describe(key: str, directory: Path | None = None) -> Description:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = "" if line is None else f" in line {line + 1}"
-        problem = getattr(error, "problem", None) or "it is not text in UTF-8"
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise InputError(f"{path}: not a YAML file: {problem}{where}") from error
     return _description(content, path, path.parent)
 
@@ -111,11 +113,11 @@ def _description(content: object, path: Path, directory: Path) -> Description:
     known = [field.name for field in fields(Description)]
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold lines 'name: …', 'cube: …', 'ground_truth: …'")
-    unknown = [str(key) for key in content if key not in known]
+    unknown = [key for key in content if key not in known]
     if unknown:
-        raise InputError(f"{path}: unknown key '{unknown[0]}'; the keys are {', '.join(known)}")
+        raise InputError(f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}")
     for key in ("name", "cube"):
-        if key not in content:
+        if content.get(key) is None:
             raise InputError(f"{path}: '{key}' is missing")
     values = {key: value for key, value in content.items() if value is not None}
     if content.get("nodata", 0) is None:
@@ -165,20 +167,23 @@ def _list(value: object, length: int | None = None) -> list:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str | int | float) or not str(value).isprintable() or value == "":
-        raise ValueError(f"holds {value!r}, which is not a name")
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)  # yes, no, on
+    if not plain or not str(value).isprintable() or not str(value).strip():
+        raise ValueError(f"holds {reprlib.repr(value)}, which is not a name; put names in quotes")
     return str(value)
 
 
 def _colour(value: object) -> str:
     if not isinstance(value, str) or not is_color_like(value):
-        raise ValueError(f'holds {value!r}, which is not a colour; write "#rrggbb" in quotes')
+        raise ValueError(
+            f'holds {reprlib.repr(value)}, which is not a colour; write "#rrggbb" in quotes'
+        )
     return to_hex(value)
 
 
 def _integer(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"holds {value!r}, which is not a whole number")
+        raise ValueError(f"holds {reprlib.repr(value)}, which is not a whole number")
     return value
 
 
@@ -189,10 +194,11 @@ def _count(value: object) -> int:
 
 
 def _number(value: object, finite: bool = True) -> float:
-    if isinstance(value, str):
-        value = {"nan": math.nan}.get(value.lower(), value)
+    if isinstance(value, str):  # what YAML takes nan and 1e20 for
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f"holds {value!r}, which is not a number")
+        raise ValueError(f"holds {reprlib.repr(value)}, which is not a number")
     if finite and not math.isfinite(value):
         raise ValueError(f"holds {value}, which is not a finite number")
     return float(value)
@@ -210,7 +216,8 @@ def default_colours(classes: int) -> tuple[str, ...]:
     colours = [to_hex(colour) for name in tables for colour in colormaps[name].colors]
     if classes <= len(colours):
         return tuple(colours[:classes])
-    return tuple(to_hex(c) for c in colormaps["gist_rainbow"](np.linspace(0, 1, classes)))
+    rainbow = colormaps["gist_rainbow"].resampled(classes)
+    return tuple(to_hex(colour) for colour in rainbow(np.arange(classes)))
 
 
 def bands_to_show(bands: int, wavelengths: tuple[float, ...] | None) -> tuple[int, int, int]:

@@ -50,6 +50,11 @@ def make_splits(labels: np.ndarray, settings: Settings) -> list[Split]:
     both = np.count_nonzero((train_map > 0) & (test_map > 0))
     if both:
         raise InputError(f"--split {' '.join(settings.split)}: {both} pixels are in both maps")
+    if np.bincount(train_map.ravel())[1:].max() < 2:
+        raise InputError(
+            f"--split {settings.split[0]}: one pixel of a class; a tenth of the map, and at least "
+            f"one pixel, is needed to validate"
+        )
     return [fixed_split(train_map, test_map, seed) for seed in seeds]
 
 

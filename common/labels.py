@@ -1,0 +1,43 @@
+"""Labels as a ground truth stores them, made labels 0..C with names."""
+
+import numpy as np
+
+from common.errors import InputError
+from common.scenefile import Description
+
+
+def labels_and_classes(
+    description: Description, labels: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels 0..C, 0 for the ignored ones, as int64, and the classes' names.
+
+    Where 0 is not ignored but a class, labels move up by one.  A class without any labelled
+    pixel is allowed if it is named: it is never trained and never tested.
+    """
+    where, names = f"{description.ground_truth.path}", description.classes
+    if not (labels == np.floor(labels)).all():
+        raise InputError(
+            f"{where}: the ground truth holds fractions or NaN; labels are whole numbers"
+        )
+    ignored = np.isin(labels, description.ignored_label)
+    shift = 0 if 0 in description.ignored_label or not (labels == 0).any() else 1
+    labels = np.where(ignored, 0, labels.astype(np.int64) + shift)
+    found = np.unique(labels[~ignored])
+    if len(found) < 2:
+        raise InputError(f"{where}: ground truth labels fewer than two classes; nothing to learn")
+    classes = len(names) if names else int(found[-1])
+    strange = found[(found < 1) | (found > classes)] - shift
+    if len(strange):
+        raise InputError(
+            f"{where}: ground truth holds {', '.join(map(str, strange[:5]))}; labels of {classes} "
+            f"classes are {1 - shift}..{classes - shift}; list other values under 'ignored_label', "
+            f"or name all classes under 'classes'"
+        )
+    gaps = np.setdiff1d(np.arange(1, classes + 1), found) - shift
+    if names is None and len(gaps):
+        raise InputError(
+            f"{where}: no pixel is labelled {', '.join(map(str, gaps[:5]))}, but some "
+            f"{found[-1] - shift}; name all classes under 'classes', those without pixels too, or "
+            f"list labels that are no classes under 'ignored_label'"
+        )
+    return labels, names or tuple(f"class {label - shift}" for label in found)
