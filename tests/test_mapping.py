@@ -275,7 +275,7 @@ def sparse_envi(path, shape):
         f"header offset = 0\ninterleave = bip\nbyte order = 0\n"
         f"map info = {{UTM, 1, 1, 500000, 5000000, 10, 10, 33, North, WGS-84}}\n"
     )
-    path.touch()
+    path.write_bytes(b"")
     return 0
 
 
