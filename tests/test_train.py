@@ -157,7 +157,7 @@ def test_protocol_defaults():
         "kernel": 24,
         "valid_split": 0.9,
         "optimizer": "adam",
-        "split": "random",
+        "split": ("random",),
         "seed": 1331,
         "batch_size": 16,
         "lr": 1e-3,
