@@ -79,7 +79,7 @@ def open_array(path: Path, variable: str | None = None) -> ArrayFile:
     """
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     if variable is not None and suffix != ".mat":
         raise InputError(f"{path}: only a .mat file has variables; leave out '{variable}'")
     if suffix == ".mat":

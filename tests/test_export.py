@@ -15,6 +15,7 @@ from common.files import REPOSITORY
 from common.patches import Patches
 from common.predict import logits
 from common.preprocess import fit_pca_scaling
+from common.split import Split
 from common.weights import Weights, save_weights
 from SSRN.SSRN import SSRN
 
@@ -53,7 +54,10 @@ def toy_weights(name: str = "ssrn", **changes) -> Weights:
         "settings": {"dataset": "UP", "patch": PATCH},
         "seed": 1331,
         "class_names": ["Asphalt", "Meadows", "Gravel", "Trees", "Mühle"],
-        "train_sha256": "",
+        "colours": ["#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ffffff"],
+        "wavelengths": [],
+        "labels_sha256": "",
+        "split": Split(*np.arange(6).reshape(3, 2)),
         "preprocessing": fit_pca_scaling(toy_cube()),
         "state": random_network(name).state_dict(),
     }

@@ -51,7 +51,7 @@ def trained(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     scipy.io.savemat(folder / "field.mat", {"cube": toy_cube(), "truth": toy_labels()})
     (folder / "field.yaml").write_text(f"{SCENE}wavelengths: {WAVELENGTHS}\n")
-    flags = ["-e", "6", "-i", "1", "-p", "2", "-k", "4", "--lr", "3e-3"]
+    flags = ["-e", "6", "-i", "1", "-p", "2", "-k", "8", "-vs", "0.7", "--lr", "3e-3"]
     assert run(request.param, folder, "field.yaml", folder / "out", *flags) == 0
     assert use(request.param, folder, "field.yaml", folder / "all", "--map", "all") == 0
     return request.param, folder
@@ -102,6 +102,7 @@ def test_weights_test_on_the_pixels_they_never_saw(trained):
     empty = np.zeros(label_map.shape, bool)
     empty[EMPTY] = True
     np.testing.assert_array_equal(label_map == 0, empty)
+    assert len(np.unique(label_map)) == 6  # else equal maps would say little
     np.testing.assert_array_equal(np.isnan(confidence), empty)
     assert confidence[~empty].min() > 1 / 5
     drawn = [np.load(folder / out / "run_0" / "split.npy") for out in ("all", "out")]
@@ -149,7 +150,7 @@ def test_a_scene_without_ground_truth_is_mapped(trained, tmp_path, monkeypatch, 
 
     report = read_report(out)
     assert (report["oa"], report["oa_mean"], report["confusion"]) == ([], None, [])
-    assert report["mapped_per_class"] == np.bincount(label_map.flat)[1:].tolist()
+    assert report["mapped_per_class"] == np.bincount(label_map.flat, minlength=6)[1:].tolist()
     assert report["class_names"][0] == "Rye"
     assert "Barley" in capsys.readouterr().out
 
@@ -244,7 +245,7 @@ def test_splits_from_the_command_line(trained, tmp_path, monkeypatch, split, cap
     flags = ["-e", "1", "-i", "1", "-p", "2", "-k", "4", "--split", *split]
     assert run(model, folder, "field.yaml", tmp_path / "out", *flags) == 0
     report = read_report(tmp_path / "out")
-    assert report["settings"]["split"] == split
+    assert report["settings"]["split"] == (split if len(split) == 2 else split[0])
     (share,) = report["split"]["test_patches_with_training_pixels"]
     assert (share == 0) == (split == ["disjoint"])
     text = (tmp_path / "out" / "report.txt").read_text()
@@ -274,7 +275,7 @@ def sparse_envi(path, shape):
         f"header offset = 0\ninterleave = bip\nbyte order = 0\n"
         f"map info = {{UTM, 1, 1, 500000, 5000000, 10, 10, 33, North, WGS-84}}\n"
     )
-    path.touch()
+    path.write_bytes(b"")
     return 0
 
 
@@ -286,7 +287,7 @@ def test_memory_does_not_grow_with_the_scene(toy_data, tmp_path, name, write):
     (tmp_path / "a.yaml").write_text(f"name: Long\ncube: {name}\nnodata: 0\n")
     weights = str(tmp_path / "out" / "run_0" / "weights.pt")
     strip, peak = np.tile(toy_cube()[:1], (1, 28, 1))[:, :1000], {}
-    for rows in (1000, 30_000):  # 0.1 and 3.6 GB
+    for rows in (4000, 30_000):  # 0.5 and 3.6 GB
         start = write(tmp_path / name, (rows, 1000, 60))
         with open(tmp_path / name, "r+b") as file:
             file.truncate(start + rows * 1000 * 60 * 2)
@@ -302,4 +303,4 @@ def test_memory_does_not_grow_with_the_scene(toy_data, tmp_path, name, write):
         assert (label_map[-1] > 0).all()
         report = json.loads((tmp_path / "mapped" / "report.json").read_text())
         assert sum(report["mapped_per_class"]) == 1000
-    assert peak[30_000] < peak[1000] + 200, peak  # MiB
+    assert peak[30_000] < peak[4000] + 200, peak  # MiB

@@ -125,3 +125,118 @@ def test_damaged_file_is_refused_in_one_line(tmp_path, content):
     with pytest.raises(InputError, match=r"PaviaU\.mat: not a readable \.mat file") as caught:
         load_scene("UP", str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def own_scene(tmp_path, cube=CUBE, labels=LABELS, more=""):
+    """Load a scene of one's own from .npy files."""
+    np.save(tmp_path / "cube.npy", cube)
+    np.save(tmp_path / "truth.npy", labels)
+    text = f"name: Field\ncube: cube.npy\nground_truth: truth.npy\n{more}"
+    (tmp_path / "field.yaml").write_text(text)
+    return load_scene(str(tmp_path / "field.yaml"))
+
+
+THREE = np.array([[0, 1, 1], [2, 2, 0], [3, 3, 0], [0, 0, 0]], np.uint8)
+FROM_0 = np.where(THREE, THREE.astype(int) - 1, 255).astype(np.uint8)
+
+
+def test_own_scene_with_no_more_than_it_needs(tmp_path):
+    scene = own_scene(tmp_path, labels=THREE)
+    assert (scene.key, scene.name, scene.source) == ("Field", "Field", "cube.npy, truth.npy")
+    assert scene.class_names == ("class 1", "class 2", "class 3")
+    assert len(set(scene.colours)) == 3
+    assert scene.rgb_bands == (50, 30, 10)
+    np.testing.assert_array_equal(scene.labels, THREE)
+
+
+def test_labels_from_0_with_255_ignored(tmp_path):
+    scene = own_scene(tmp_path, labels=FROM_0, more="ignored_label: 255")
+    np.testing.assert_array_equal(scene.labels, THREE)
+    assert scene.class_names == ("class 0", "class 1", "class 2")
+    named = own_scene(tmp_path, labels=FROM_0, more="ignored_label: 255\nclasses: [a, b, c, d]")
+    np.testing.assert_array_equal(named.labels, THREE)
+    assert named.class_names == ("a", "b", "c", "d")  # the last without a pixel
+
+
+def test_several_ignored_labels(tmp_path):
+    labels = np.where(THREE == 3, 200, THREE.astype(int))
+    scene = own_scene(tmp_path, labels=labels, more="ignored_label: [0, 200]")
+    np.testing.assert_array_equal(scene.labels, np.where(THREE == 3, 0, THREE))
+
+
+EMPTY_CUBE = CUBE.astype(np.float32) + 1
+EMPTY_CUBE[1, 0, 3] = EMPTY_CUBE[3] = np.nan
+DARK = CUBE + 1
+DARK[0, 1], DARK[1, 0, 3] = 0, 0  # a pixel without data; a dark band
+NEGATIVE = CUBE.astype(np.int16)
+NEGATIVE[1, 0] = NEGATIVE[3] = -9999
+
+
+@pytest.mark.parametrize(
+    ("cube", "nodata", "empty"),
+    [(EMPTY_CUBE, "nan", (1, 0)), (DARK, "0", (0, 1)), (NEGATIVE, "-9999", (1, 0))],
+)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_pixels_without_data_are_not_labelled(tmp_path, cube, nodata, empty, in_memory):
+    own_scene(tmp_path, cube, THREE, f"nodata: {nodata}")
+    scene = load_scene(str(tmp_path / "field.yaml"), in_memory=in_memory)
+    expected = THREE.copy()
+    expected[empty] = 0
+    np.testing.assert_array_equal(scene.labels, expected)
+
+
+def test_negative_pixels_may_be_data(tmp_path):
+    scene = own_scene(tmp_path, NEGATIVE, THREE, "nodata: null")
+    assert scene.nodata is None
+    np.testing.assert_array_equal(scene.labels, THREE)
+
+
+GAPS = THREE * np.uint8(2)
+WRONG_OWN = {
+    "cube.npy: nan in 181 places of 4 pixels, first at row 1, column 0, band 3; replace": {
+        "cube": np.where(np.indices(CUBE.shape)[0] == 3, np.nan, EMPTY_CUBE)
+    },
+    "field.yaml: 4 pixels hold the same negative number in all bands, as at row 1, column 0; "
+    "write 'nodata: -9999'": {"cube": NEGATIVE},
+    "write 'nodata: -3.4028234663852886e+38'": {
+        "cube": np.where(NEGATIVE < 0, np.finfo(np.float32).min, NEGATIVE).astype(np.float32)
+    },
+    "is 60×4×3 (rows × cols × bands), the ground truth 4×3; its bands come first; store it as "
+    "numpy.moveaxis(cube, 0, 2)": {"cube": np.moveaxis(CUBE, 2, 0)},
+    "one of them is transposed": {"cube": CUBE.transpose(1, 0, 2)},
+    "the ground truth 4×2; they must have the same rows and columns": {"labels": THREE[:, :2]},
+    "truth.npy: no pixel is labelled 1, 3, 5, but some 6; name all classes": {"labels": GAPS},
+    "truth.npy: ground truth holds 3; labels of 2 classes are 1..2; list other values under "
+    "'ignored_label', or name all classes": {"more": "classes: [a, b]"},
+    "truth.npy: ground truth holds 255; labels of 3 classes are 1..3; list": {
+        "labels": FROM_0,
+        "more": "classes: [a, b, c]",
+    },
+    "truth.npy: ground truth labels fewer than two classes": {"labels": np.minimum(THREE, 1)},
+    "cube.npy: pixels with data are labelled with fewer than two classes; check 'nodata'": {
+        "cube": np.where((THREE > 1)[..., None], 0, CUBE + 1),
+        "more": "nodata: 0",
+    },
+    "the ground truth holds fractions or NaN": {"labels": np.where(THREE, THREE, np.nan)},
+    "cube.npy: the cube has 60 bands, but the false-colour picture needs band 60 ('rgb_bands' "
+    "count from 0)": {"more": "rgb_bands: [60, 2, 1]"},
+    "field.yaml: 'colours' lists 1 for 3 classes": {"more": 'colours: ["#ff0000"]'},
+    "field.yaml: 'wavelengths' lists 2, but the cube cube.npy has 60 bands": {
+        "more": "wavelengths: [400, 500]"
+    },
+    "cube.npy: only a .mat file has variables; leave out 'cube'": {
+        "more": "cube: {path: cube.npy, variable: cube}"
+    },
+    "other.mat: no such file": {"more": "cube: other.mat"},
+    ": a folder, not a file": {"more": "cube: ."},
+    "field.yaml: unknown format; supported are .mat, .npy": {"more": "cube: field.yaml"},
+}
+
+
+@pytest.mark.parametrize("message", WRONG_OWN)
+def test_own_scene_that_does_not_fit_is_refused_in_one_line(tmp_path, message):
+    with pytest.raises(InputError) as caught:
+        own_scene(tmp_path, **{"labels": THREE} | WRONG_OWN[message])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)

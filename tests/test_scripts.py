@@ -57,9 +57,7 @@ def test_files(results):
     per_run += ["confidence.npy", "split.npy", "iteration.npz"]
     per_run += ["attention.npz"] if model == "A2S2KResNet" else []
     of_run = {"run.json", "report.json", "report.txt", "gt.npy", "gt.png", "false_color.png"}
-    assert files == of_run | {
-        f"run_{n}/{name}" for n in (0, 1) for name in per_run
-    }
+    assert files == of_run | {f"run_{n}/{name}" for n in (0, 1) for name in per_run}
 
 
 def test_report_keys(results):

@@ -55,9 +55,15 @@ def results(toy_data, tmp_path_factory) -> Path:
 def test_files(results):
     files = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
     per_run = ("grid.csv", "map.png", "map_large.png", "map.npy", "split.npy")
-    assert files == {"report.json", "report.txt", "gt.npy", "gt.png", "false_color.png"} | {
-        f"run_{n}/{name}" for n in (0, 1) for name in per_run
-    }
+    per_run += ("iteration.npz",)
+    assert files == {
+        "run.json",
+        "report.json",
+        "report.txt",
+        "gt.npy",
+        "gt.png",
+        "false_color.png",
+    } | {f"run_{n}/{name}" for n in (0, 1) for name in per_run}
 
 
 def test_splits_are_the_networks(results):
