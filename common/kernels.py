@@ -22,15 +22,16 @@ numba.config.THREADING_LAYER_PRIORITY = [
     "workqueue",
 ]  # PyTorch's threads are OpenMP's
 
-# Sums may be reordered, which is what vectors need; NaN and infinity stay what they are.
-_FASTMATH = {"nsz", "contract", "arcp", "reassoc"}
+
+# No fastmath: code from Numba's cache is optimised otherwise than code compiled just now, and with
+# fastmath the two would round differently.
 
 
 def _compiled(function, parallel=False):
     try:
-        return numba.njit(parallel=parallel, fastmath=_FASTMATH, cache=True)(function)
+        return numba.njit(parallel=parallel, cache=True)(function)
     except RuntimeError:  # neither beside this file nor in the user's cache can it be kept
-        return numba.njit(parallel=parallel, fastmath=_FASTMATH)(function)
+        return numba.njit(parallel=parallel)(function)
 
 
 def _on_all_threads(function):

@@ -241,3 +241,16 @@ def test_killed_at_random_moments(script, toy_data, tmp_path):
     assert kills > 3
     assert bits(tmp_path / "killed") == bits(tmp_path / "whole")
     assert not list((tmp_path / "killed").rglob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["SSRN/SSRN.py", "A2S2KResNet/A2S2KResNet.py"])
+def test_kernels_compiled_just_now_and_read_from_the_cache_give_the_same_bits(
+    script, toy_data, tmp_path
+):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for name in ("compiled", "cached"):
+        command = [sys.executable, str(ROOT / script), *FLAGS, "--data-dir", str(toy_data)]
+        command += ["--out", str(tmp_path / name)]
+        subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+    assert bits(tmp_path / "compiled") == bits(tmp_path / "cached")
