@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from common.recipe import Recipe
+
 
 class DiffGrad(Optimizer):
     """DiffGrad: Adam with a friction that slows parameters whose gradient hardly changes.
@@ -60,11 +62,11 @@ OPTIMIZERS = {
 
 
 def make_optimizer(
-    name: str, model: nn.Module, lr: float, on_gpu: bool = False, beta2: float = 0.999
+    name: str, model: nn.Module, lr: float, recipe: Recipe, on_gpu: bool = False
 ) -> Optimizer:
     """Make the optimizer called `name`, in its fastest form on the device.
 
-    `beta2` is for those of Adam's kind: the decay of the mean of squared gradients.
+    Of the recipe, its `adam_beta2` is for those of Adam's kind and `adamw_decay` for AdamW.
     On a GPU the learning rate is a tensor and the update can be captured in a CUDA graph, where
     PyTorch's implementation offers that.
     """
@@ -72,7 +74,9 @@ def make_optimizer(
     arguments = inspect.signature(kind).parameters
     options = {"fused": True} if "fused" in arguments else {}
     if "betas" in arguments:
-        options["betas"] = (0.9, beta2)
+        options["betas"] = (0.9, recipe.adam_beta2)
+    if name == "adamw":
+        options["weight_decay"] = recipe.adamw_decay
     if on_gpu and "capturable" in arguments:
         options["capturable"] = True
         lr = torch.tensor(lr, device=next(model.parameters()).device)

@@ -21,6 +21,10 @@ class Recipe:
         zero along a cosine.  Otherwise it is ``--lr`` times ``--lr-decay`` per epoch.
     adam_beta2 : float
         Decay of Adam's mean of squared gradients.
+    adamw_decay : float
+        Share of every weight that AdamW takes off in an update, over the learning rate.
+    label_smoothing : float
+        Share of a training pixel's target that is spread over all classes.
     balance : float
         An epoch draws as many pixels as there are to train on.  With 0 it takes each once, with
         1 all classes equally often; in between, a class's share is its size to the 1 - `balance`.
@@ -34,6 +38,8 @@ class Recipe:
     defaults: dict = field(default_factory=dict)
     one_cycle: bool = False
     adam_beta2: float = 0.999
+    adamw_decay: float = 0.01
+    label_smoothing: float = 0.0
     balance: float = 0.0
     symmetries: bool = False
     early_stopping: bool = True
@@ -44,9 +50,11 @@ WARM_UP = 0.25
 RECIPES = {
     "paper": Recipe(),
     "fast": Recipe(
-        defaults={"epoch": 12, "lr": 3e-3},
+        defaults={"epoch": 12, "lr": 3e-3, "optimizer": "adamw"},
         one_cycle=True,
         adam_beta2=0.99,
+        adamw_decay=0.5,
+        label_smoothing=0.1,
         balance=0.5,
         symmetries=True,
         early_stopping=False,

@@ -30,18 +30,72 @@ COLUMNS = (
     "epochs",
     "report",
 )
+SPLIT_COLUMNS = (
+    "split",
+    "network",
+    "training pixels",
+    "test patches with training pixels",
+    "iterations",
+    "OA %",
+    "AA %",
+    "κ × 100",
+    "report",
+)
 
 
-def table(results: Path) -> str:
-    """Markdown table of every ``report.json`` one folder below `results`."""
-    rows = [_row(path) for path in sorted(results.glob("*/report.json"))]
-    rule = ["---"] * 4 + ["---:"] * (len(COLUMNS) - 5) + ["---"]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [COLUMNS, rule, *rows])
+def read_reports(results: Path) -> dict[str, dict]:
+    """Every ``report.json`` one folder below `results`, by the folder's name."""
+    paths = sorted(results.glob("*/report.json"))
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
 
 
-def _row(path: Path) -> list[str]:
-    report = json.loads(path.read_text())
-    settings, split, epochs = report["settings"], report["split"], report["epochs_run"]
+def results_table(reports: dict[str, dict]) -> str:
+    """Markdown table of the reports on random splits."""
+    reports = {name: r for name, r in reports.items() if r["settings"]["split"] == "random"}
+    rows = []
+    for name, report in reports.items():
+        split, epochs = report["split"], report["epochs_run"]
+        labelled = split["train"] + split["val"] + split["test"]
+        shown = ", ".join(map(str, epochs if len(set(epochs)) > 1 else epochs[:1]))
+        rows.append(
+            [
+                _network(report),
+                report["dataset"],
+                f"{split['train']} of {labelled}",
+                report["environment"].get("precision", "fp32"),
+                str(len(report["oa"])),
+                *_scores(report, ("oa", "aa", "kappa", "aa_users")),
+                shown if any(epochs) else "–",
+                _link(name),
+            ]
+        )
+    return _markdown(COLUMNS, rows, words=4)
+
+
+def splits_table(reports: dict[str, dict]) -> str:
+    """Markdown table of the SVM and the networks in the fast recipe, one split after the other."""
+    rows = []
+    for name, report in reports.items():
+        if report["settings"].get("recipe", "paper") in (None, "fast"):
+            leaks = report["split"]["test_patches_with_training_pixels"]
+            split = report["settings"]["split"]
+            row = [
+                f"`{split if isinstance(split, str) else ' '.join(split)}`",
+                _network(report),
+                str(report["split"]["train"]),
+                f"{100 * sum(leaks) / len(leaks):.1f} %",
+                str(len(report["oa"])),
+                *_scores(report, ("oa", "aa", "kappa")),
+                _link(name),
+            ]
+            rows.append(row)
+    rows.sort(key=lambda row: {"`random`": 0, "`disjoint`": 1}.get(row[0], 2))
+    return _markdown(SPLIT_COLUMNS, rows, words=2)
+
+
+def _network(report: dict) -> str:
+    """The network, with the flags that are not its defaults."""
+    settings = report["settings"]
     recipe = settings.get("recipe", "paper")
     usual = with_recipe(Settings(model=report["model"]), recipe or "paper")
     flags = [
@@ -51,25 +105,27 @@ def _row(path: Path) -> list[str]:
     ]
     if recipe not in (None, "paper"):
         flags.append(f"--recipe {recipe}")
-    if settings["split"] not in ("random", ["random"]):
-        flags.append(f"--split {' '.join(settings['split'])}")
-    flags = " ".join(flags)
-    labelled = split["train"] + split["val"] + split["test"]
-    scores = [
-        f"{100 * report[f'{name}_mean']:.2f}"
-        + (f" ± {100 * report[f'{name}_std']:.2f}" if len(report["oa"]) > 1 else "")
-        for name in ("oa", "aa", "kappa", "aa_users")
-    ]
+    return f"{report['model']}, `{' '.join(flags)}`" if flags else report["model"]
+
+
+def _scores(report: dict, names: tuple[str, ...]) -> list[str]:
+    """Means in per cent, with ± where there are several iterations."""
+    several = len(report["oa"]) > 1
     return [
-        f"{report['model']}, `{flags}`" if flags else report["model"],
-        report["dataset"],
-        f"{split['train']} of {labelled}",
-        report["environment"].get("precision", "fp32"),
-        str(len(report["oa"])),
-        *scores,
-        ", ".join(map(str, epochs if len(set(epochs)) > 1 else epochs[:1])) if any(epochs) else "–",
-        f"[report.txt](results/published/{path.parent.name}/report.txt)",
+        f"{100 * report[f'{name}_mean']:.2f}"
+        + (f" ± {100 * report[f'{name}_std']:.2f}" if several else "")
+        for name in names
     ]
+
+
+def _link(name: str) -> str:
+    return f"[report.txt](results/published/{name}/report.txt)"
+
+
+def _markdown(columns: tuple[str, ...], rows: list[list[str]], words: int) -> str:
+    """Markdown table: the first `words` columns and the last to the left, figures to the right."""
+    rule = ["---"] * words + ["---:"] * (len(columns) - words - 1) + ["---"]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, rule, *rows])
 
 
 def between_marks(text: str, name: str, content: str) -> str:
@@ -87,7 +143,9 @@ def main(arguments: list[str] | None = None) -> int:
     check = parser.parse_args(arguments).check
     readme = REPOSITORY / "README.md"
     text = readme.read_text()
-    new = between_marks(text, "results", table(REPOSITORY / "results" / "published"))
+    reports = read_reports(REPOSITORY / "results" / "published")
+    new = between_marks(text, "results", results_table(reports))
+    new = between_marks(new, "splits", splits_table(reports))
     speed = (REPOSITORY / "benchmarks" / "results" / "comparison.md").read_text()
     new = between_marks(new, "speed", speed.strip())
     if check and new != text:
@@ -95,8 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if not check:
         write_file(readme, new)
-        for path in (REPOSITORY / "results" / "published").glob("*/report.json"):
-            write_file(path.with_name("report.txt"), report_text(json.loads(path.read_text())))
+        for name, report in reports.items():
+            path = REPOSITORY / "results" / "published" / name / "report.txt"
+            write_file(path, report_text(report))
     return 0
 
 

@@ -22,8 +22,10 @@ class TrainingStep:
         patches: Patches,
         targets: Tensor,
         optimizer: torch.optim.Optimizer,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.model, self.patches, self.targets, self.optimizer = model, patches, targets, optimizer
+        self.label_smoothing = label_smoothing
         self.loss_sum = torch.zeros((), device=targets.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=targets.device)
 
@@ -31,7 +33,7 @@ class TrainingStep:
         self.optimizer.zero_grad()
         scores = self.model(self.patches.gather(pixels, symmetries))
         target = self.targets[pixels]
-        loss = F.cross_entropy(scores, target)
+        loss = F.cross_entropy(scores, target, label_smoothing=self.label_smoothing)
         loss.backward()
         self.optimizer.step()
         self.loss_sum += loss.detach() * len(pixels)

@@ -157,11 +157,11 @@ def training_step(
     model: nn.Module, patches: Patches, targets: Tensor, settings: Settings
 ) -> TrainingStep:
     """Choose the update for the device: as one CUDA graph where the optimizer can be captured."""
-    on_gpu = targets.device.type == "cuda"
-    beta2 = RECIPES[settings.recipe].adam_beta2
-    optimizer = make_optimizer(settings.optimizer, model, settings.lr, on_gpu, beta2)
+    on_gpu, recipe = targets.device.type == "cuda", RECIPES[settings.recipe]
+    optimizer = make_optimizer(settings.optimizer, model, settings.lr, recipe, on_gpu)
     capturable = on_gpu and optimizer.defaults.get("capturable", False)
-    return (GraphedStep if capturable else TrainingStep)(model, patches, targets, optimizer)
+    kind = GraphedStep if capturable else TrainingStep
+    return kind(model, patches, targets, optimizer, recipe.label_smoothing)
 
 
 def train_epoch(

@@ -8,6 +8,7 @@ import torch
 from common import step as step_module
 from common.optimizers import make_optimizer
 from common.patches import Patches
+from common.recipe import Recipe
 from common.step import GraphedStep, TrainingStep
 from SSRN.SSRN import SSRN
 
@@ -58,7 +59,7 @@ def after_three_updates(kind) -> tuple[torch.Tensor, ...]:
     model = SSRN(bands=9, classes=3, kernels=4).train()
     cube = np.random.default_rng(0).normal(size=(6, 7, 9)).astype(np.float32)
     patches = Patches.of_cube(cube, 2, torch.device("cpu"))
-    optimizer = make_optimizer("adam", model, 1e-2, on_gpu=False)
+    optimizer = make_optimizer("adam", model, 1e-2, Recipe())
     step = kind(model, patches, torch.arange(42) % 3, optimizer)
     for pixels in (torch.arange(8), torch.arange(8, 16), torch.arange(16, 21)):
         step(pixels, torch.zeros_like(pixels))

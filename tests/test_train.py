@@ -13,9 +13,9 @@ from common.errors import InputError
 from common.patches import Patches
 from common.predict import logits, predict
 from common.preprocess import fit_pca_scaling
-from common.recipe import with_recipe
+from common.recipe import RECIPES, with_recipe
 from common.split import random_split
-from common.train import draw, loss_and_accuracy, train
+from common.train import draw, loss_and_accuracy, train, training_step
 from SSRN.SSRN import DEFAULTS, SSRN
 from tests.conftest import toy_labels
 
@@ -138,6 +138,16 @@ def test_fast_recipe_cycles_once_mirrors_and_validates_at_the_end(task, monkeypa
     assert len(drawn.unique()) < len(drawn) / 2
     assert {int(s) for _, symmetries, _ in steps for s in symmetries} == set(range(8))
     assert [np.isnan(epoch.validation_loss) for epoch in history] == [True, True, True, False]
+
+
+def test_fast_recipe_smooths_labels_and_decays_weights(task):
+    patches, labels, _ = task
+    for name, optimizer, smoothing in (("paper", "adam", 0.0), ("fast", "adamw", 0.1)):
+        settings = with_recipe(SETTINGS, name)
+        step = training_step(new_model(), patches, torch.from_numpy(labels) - 1, settings)
+        assert (settings.optimizer, step.label_smoothing) == (optimizer, smoothing)
+    assert step.optimizer.defaults["weight_decay"] == RECIPES["fast"].adamw_decay
+    assert step.optimizer.defaults["betas"] == (0.9, RECIPES["fast"].adam_beta2)
 
 
 def test_balanced_draws_take_classes_by_a_power_of_their_size():
