@@ -98,7 +98,10 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
         source = f"tensorly.datasets.load_indian_pines() (no {missing[0].name} in the data folder)"
         return _scene(description, key, cube, labels, source)
     if key in SCENES and (missing := _missing(description)):
-        raise InputError(f"{missing[0]}: no such file; fetch it with: bash setup_script.sh")
+        cure = "bash setup_script.sh"
+        if data_dir is not None:
+            cure = f"python -m common.download {key} --data-dir {data_dir}"
+        raise InputError(f"{missing[0]}: no such file; fetch it with: {cure}")
     file = open_array(description.cube.path, description.cube.variable)
     labels, source = None, file.path.name
     if description.ground_truth is not None:

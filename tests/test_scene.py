@@ -77,9 +77,13 @@ def test_every_description_is_complete(key):
     assert {file["name"] for file in built_in(key)["files"]} == named
 
 
-def test_missing_file_names_it_and_the_command(tmp_path):
-    with pytest.raises(InputError, match=r"PaviaU\.mat: no such file.*bash setup_script\.sh"):
+def test_missing_file_names_it_and_the_command(tmp_path, monkeypatch):
+    cure = f"python -m common.download UP --data-dir {tmp_path}"
+    with pytest.raises(InputError, match=rf"PaviaU\.mat: no such file; fetch it with: {cure}$"):
         load_scene("UP", str(tmp_path))
+    monkeypatch.setenv("HSI_DATA_DIR", str(tmp_path))
+    with pytest.raises(InputError, match=r"PaviaU\.mat: no such file.*bash setup_script\.sh"):
+        load_scene("UP")
 
 
 def test_unknown_scene_lists_the_known_ones():
