@@ -20,7 +20,7 @@ from common.errors import InputError
 from common.files import REPOSITORY
 from common.methods import read_methods
 from common.paper_table import comparability_notes
-from common.results_table import table
+from common.results_table import read_reports, results_table, splits_table
 from common.split import random_split
 from SSRN import SSRN
 from SVM.SVM import DEFAULTS, GAMMA, SVM, C, stratified_folds
@@ -213,17 +213,19 @@ def test_stands_in_tables_beside_a_network(results, tmp_path):
     (tmp_path / "report.json").write_text(json.dumps(report))
     notes = " ".join(comparability_notes(read_methods([results, tmp_path])))
     assert "Settings that differ: precision." in notes
-    header, _, *rows = table(results.parent).splitlines()
+    header, _, *rows = results_table(read_reports(results.parent)).splitlines()
     cells = dict(zip(*(re.split(r" *\| *", row) for row in (header, *rows)), strict=True))
     assert (cells["network"], cells["precision"], cells["epochs"]) == ("SVM", "fp64", "–")
 
 
-def test_row_of_another_split_names_it(results, tmp_path):
+def test_row_of_another_split_is_in_the_table_of_splits(results, tmp_path):
     report = read_report(results)
-    report["settings"] |= {"split": ["disjoint"], "per_class": 5}
+    report["settings"] |= {"split": "disjoint", "per_class": 5}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "report.json").write_text(json.dumps(report))
-    assert "| SVM, `--per-class 5 --split disjoint` |" in table(tmp_path)
+    reports = read_reports(tmp_path)
+    assert "| `disjoint` | SVM, `--per-class 5` |" in splits_table(reports)
+    assert "SVM" not in results_table(reports)
 
 
 def test_runs_from_another_folder(toy_data, tmp_path):
