@@ -72,8 +72,15 @@ def output_directory(settings: Settings) -> Path:
 
 def prepare_output(out: Path) -> None:
     """Clear the results directory of an earlier run's files and of no others."""
-    write_file(out / "report.txt", "No iteration has finished yet.\n")
-    for name in ("run.json", "report.json", "report.html", "gt.npy", "gt.png", "false_color.png"):
+    for name in (
+        "run.json",
+        "report.txt",
+        "report.json",
+        "report.html",
+        "gt.npy",
+        "gt.png",
+        "false_color.png",
+    ):
         (out / name).unlink(missing_ok=True)
     for name in FIGURES:
         for kind in ("png", "pdf"):
@@ -115,7 +122,11 @@ def sole_writer(out: Path) -> Iterator[None]:
 
 
 def write_scene(out: Path, scene: Scene) -> None:
-    """Write ``false_color.png`` and, if there is ground truth, ``gt.png`` and ``gt.npy``."""
+    """Write ``false_color.png`` and, if there is ground truth, ``gt.png`` and ``gt.npy``.
+
+    Until there is more to say, ``report.txt`` says that there is not.
+    """
+    write_file(out / "report.txt", "No iteration has finished yet.\n")
     write_file(out / "false_color.png", png(false_colour(scene)))
     if scene.labels.any():
         labels = scene.labels.astype(label_dtype(scene.classes))

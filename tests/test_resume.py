@@ -88,9 +88,19 @@ def test_goes_on_after_any_checkpoint(writes, uninterrupted, toy_data, tmp_path,
 
 @pytest.mark.parametrize(
     ("function", "calls"),
-    [("test_and_map", 0), ("write_finished", 0), ("write_finished", 1), ("write_report", 1)],
+    [
+        ("write_identity", 0),
+        ("write_scene", 0),
+        ("announce", 0),
+        ("test_and_map", 0),
+        ("write_finished", 0),
+        ("write_finished", 1),
+        ("write_report", 1),
+    ],
 )
-def test_goes_on_after_training(function, calls, uninterrupted, toy_data, tmp_path, monkeypatch):
+def test_goes_on_from_anywhere_else(
+    function, calls, uninterrupted, toy_data, tmp_path, monkeypatch
+):
     with monkeypatch.context() as patch:
         killed_after(calls, patch, common.experiment, function)
         with pytest.raises(Killed):
