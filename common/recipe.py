@@ -50,7 +50,7 @@ WARM_UP = 0.25
 RECIPES = {
     "paper": Recipe(),
     "fast": Recipe(
-        defaults={"epoch": 12, "lr": 3e-3, "optimizer": "adamw"},
+        defaults={"epoch": 16, "lr": 3e-3, "optimizer": "adamw"},
         one_cycle=True,
         adam_beta2=0.99,
         adamw_decay=0.5,

@@ -357,7 +357,7 @@ def test_fast_recipe_has_its_own_defaults_and_flags_win(toy_data, tmp_path):
 def test_help_shows_the_recipes_defaults(capsys):
     with pytest.raises(SystemExit):
         main(*SCRIPTS["SSRN"], ["--recipe", "fast", "--help"])
-    assert "epochs at most (default: 12)" in " ".join(capsys.readouterr().out.split())
+    assert "epochs at most (default: 16)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_precision_in_report(results):
