@@ -136,13 +136,19 @@ def _processor_name() -> str:
 
 
 def _commit() -> str | None:
-    """The commit the code is at, with "-dirty" where files differ; None outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The commit the code is at, "-dirty" where files besides results differ; None outside git."""
+    head = ["git", "rev-parse", "HEAD"]
+    changes = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!*results/*"]
     try:
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        commit, changed = (
+            subprocess.run(
+                command, cwd=REPOSITORY, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in (head, changes)
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
 
 
 def report_json(report: dict) -> str:
