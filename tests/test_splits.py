@@ -12,7 +12,7 @@ from common.errors import InputError
 from common.matfile import read_mat
 from common.settings import Settings
 from common.split import fixed_split, leak_share, random_split, training_count
-from common.splits import make_splits
+from common.splits import make_splits, split_setting
 from tests.conftest import original, toy_labels
 
 
@@ -33,7 +33,9 @@ def map_files(tmp_path):
 
 
 def splits_of(*flags, labels=None, **settings):
-    settings = Settings("SSRN", split=tuple(map(str, flags)), **{"iter": 2} | settings)
+    settings = Settings(
+        "SSRN", split=split_setting(list(map(str, flags))), **{"iter": 2} | settings
+    )
     return make_splits(toy_labels() if labels is None else labels, settings)
 
 
@@ -147,7 +149,7 @@ def test_flags_that_do_not_go_together(message):
 
 def test_flags_that_do():
     settings = read_settings(DEFAULTS, ["--split", "disjoint", "--per-class", "5"])
-    assert (settings.split, settings.per_class) == (("disjoint",), 5)
+    assert (settings.split, settings.per_class) == ("disjoint", 5)
     assert read_settings(DEFAULTS, ["--split", "a.mat:x", "b.npy"]).split == ("a.mat:x", "b.npy")
     assert read_settings(DEFAULTS, []) == dataclasses.replace(DEFAULTS)
 
