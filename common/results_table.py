@@ -22,7 +22,7 @@ COLUMNS = (
     "scene",
     "training pixels",
     "precision",
-    "iterations",
+    "seeds",
     "OA %",
     "AA %",
     "κ × 100",
@@ -35,7 +35,7 @@ SPLIT_COLUMNS = (
     "network",
     "training pixels",
     "test patches with training pixels",
-    "iterations",
+    "seeds",
     "OA %",
     "AA %",
     "κ × 100",
@@ -63,7 +63,7 @@ def results_table(reports: dict[str, dict]) -> str:
                 report["dataset"],
                 f"{split['train']} of {labelled}",
                 report["environment"].get("precision", "fp32"),
-                str(len(report["oa"])),
+                _seeds(report),
                 *_scores(report, ("oa", "aa", "kappa", "aa_users")),
                 shown if any(epochs) else "–",
                 _link(name),
@@ -84,7 +84,7 @@ def splits_table(reports: dict[str, dict]) -> str:
                 _network(report),
                 str(report["split"]["train"]),
                 f"{100 * sum(leaks) / len(leaks):.1f} %",
-                str(len(report["oa"])),
+                _seeds(report),
                 *_scores(report, ("oa", "aa", "kappa")),
                 _link(name),
             ]
@@ -106,6 +106,12 @@ def _network(report: dict) -> str:
     if recipe not in (None, "paper"):
         flags.append(f"--recipe {recipe}")
     return f"{report['model']}, `{' '.join(flags)}`" if flags else report["model"]
+
+
+def _seeds(report: dict) -> str:
+    """First and last seed: one per iteration."""
+    first, count = report["settings"]["seed"], len(report["oa"])
+    return f"{first}" if count == 1 else f"{first}–{first + count - 1}"
 
 
 def _scores(report: dict, names: tuple[str, ...]) -> list[str]:
