@@ -67,7 +67,8 @@ def run_script(
         return 2
     except KeyboardInterrupt:
         print(
-            f"\n{parser.prog}: interrupted; go on with the same flags, --out and --resume",
+            f"\n{parser.prog}: interrupted; go on with the same command, the --out that it named, "
+            f"and --resume (with --weights: --overwrite)",
             file=sys.stderr,
         )
         return 130

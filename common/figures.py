@@ -28,6 +28,7 @@ STYLE = {
     "svg.hashsalt": "report",
     "svg.fonttype": "path",
 }
+NOT_CLASSIFIED = (226, 230, 234)  # in shaded maps, none of whose shades it is
 LARGEST_SIDE = 1200  # pixels of a drawn map; of larger ones every n-th row and column is drawn
 
 
@@ -129,6 +130,9 @@ def row_shares(counts: np.ndarray) -> np.ndarray:
     return np.where(sums > 0, 100 * counts / np.maximum(sums, 1), np.nan)
 
 
+SHADES = {"confidence": " (bright: sure)", "disagreement": " (bright: much)"}
+
+
 def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure:
     """Maps of the first iteration side by side, all or those of `titles`, with a legend."""
     panels = map_panels(outcome)
@@ -138,7 +142,8 @@ def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure:
     down = math.ceil(len(panels) / across)
     width = 7.2 / across
     classes = len(outcome.report["class_names"])
-    legend_rows = math.ceil(classes / 4)
+    keys = len(ERROR_COLOURS) * ("errors" in panels) + len(SPLIT_COLOURS) * ("split" in panels)
+    legend_rows = math.ceil((classes + keys) / 4)
     height = down * (width * rows / cols + 0.22) + 0.16 * legend_rows
     figure = Figure(figsize=(7.2, min(height, 9.5)), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
@@ -146,13 +151,19 @@ def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure:
         axis.set_axis_off()
     for axis, (title, picture) in zip(axes, panels.items(), strict=False):
         axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title, fontsize=8)
+        axis.set_title(title + SHADES.get(title, ""), fontsize=8)
     named = zip(outcome.report["class_names"], outcome.colours, strict=True)
     entries = {f"{n} {name}": colour for n, (name, colour) in enumerate(named, 1)}
     handles = [
         Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=name)
         for name, colour in entries.items()
     ]
+    for panel, colours in {"errors": ERROR_COLOURS, "split": SPLIT_COLOURS}.items():
+        if panel in panels:
+            handles += [
+                Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=f"{panel}: {name}")
+                for name, colour in colours.items()
+            ]
     style = {"frameon": False, "fontsize": 6.5, "ncols": 4}
     figure.legend(handles=handles, loc="outside lower center", **style)
     return figure
@@ -179,10 +190,15 @@ def map_panels(outcome: Outcome) -> dict[str, np.ndarray]:
         confidence = _thinned(run.confidence)
         panels["confidence"] = shaded(confidence, 1 / len(outcome.colours), 1.0)
     if len(outcome.classified) > 1:
-        panels["disagreement"] = shaded(disagreement(outcome), 0.0, 0.5, reverse=True)
+        panels["disagreement"] = shaded(disagreement(outcome), 0.0, most_disagreement(outcome))
     if run.split is not None:
         panels["split"] = colour_labels(_thinned(run.split), tuple(SPLIT_COLOURS.values()))
     return panels
+
+
+def most_disagreement(outcome: Outcome) -> float:
+    """The largest share of iterations that can be outvoted: each has a label of its own."""
+    return 1 - 1 / min(len(outcome.classified), len(outcome.colours))
 
 
 def disagreement(outcome: Outcome) -> np.ndarray:
@@ -193,12 +209,12 @@ def disagreement(outcome: Outcome) -> np.ndarray:
     return np.where((votes > 0).all(axis=0), 1 - most / len(votes), np.nan)
 
 
-def shaded(values: np.ndarray, low: float, high: float, reverse: bool = False) -> np.ndarray:
-    """Values (rows, cols) between `low` and `high` as RGB shades, bright for high; NaN black."""
-    shades = matplotlib.colormaps["cividis_r" if reverse else "cividis"]
+def shaded(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values (rows, cols) from `low` to `high` as RGB shades, bright for high; NaN light grey."""
+    shades = matplotlib.colormaps["cividis"]
     scaled = np.nan_to_num((values - low) / (high - low)).clip(0, 1)
     rgb = (255 * shades(scaled)[..., :3]).round().astype(np.uint8)
-    rgb[np.isnan(values)] = 0
+    rgb[np.isnan(values)] = NOT_CLASSIFIED
     return rgb
 
 

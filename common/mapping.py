@@ -43,7 +43,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     attention, split and seed are those of the file, whatever the flags say.
 
     The cube is read, classified and written in blocks of rows, so that memory does not grow with
-    the scene's length.
+    the scene's length but for some bytes per pixel of ground truth.
 
     Returns
     -------
@@ -122,9 +122,12 @@ def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
             f"but {scene.key} has {scene.cube.shape[2]} bands and {scene.classes} classes{hint}"
         )
     names = tuple(weights.class_names)
-    if names != scene.class_names and sorted(names) == sorted(scene.class_names):
+    if names != scene.class_names:
+        same = sorted(names) == sorted(scene.class_names)
+        what = "the same classes in another order" if same else "other classes"
         raise InputError(
-            f"--weights {file}: trained on the same classes in another order: {', '.join(names)}"
+            f"--weights {file}: trained on {what} than {scene.key} has: {', '.join(names)}; name "
+            f"them so under 'classes', or leave out 'ground_truth' to map only"
         )
     if weights.wavelengths and scene.wavelengths:
         apart = np.abs(np.subtract(weights.wavelengths, scene.wavelengths))
@@ -137,13 +140,22 @@ def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
 
 
 def untrained_pixels(weights: Weights, scene: Scene) -> Split:
-    """The split the weights were trained on if this is their scene, else all pixels as test."""
+    """What is to be tested: on another scene than the weights' own, all labelled pixels.
+
+    On their own scene it is the split they were trained on; where its labels are others now, all
+    labelled pixels but those that were trained or validated on.
+    """
     nothing = np.empty(0, np.int64)
     if not scene.labels.any():  # first, for the lines below take memory for every pixel
         return Split(train=nothing, val=nothing, test=nothing)
     if weights.labels_sha256 == scene.labels_sha256():
         return weights.split
-    return Split(train=nothing, val=nothing, test=np.flatnonzero(scene.labels))
+    labelled = np.flatnonzero(scene.labels)
+    if (weights.scene_name, weights.scene_shape) == (scene.name, list(scene.cube.shape)):
+        seen = weights.split
+        test = np.setdiff1d(labelled, np.concatenate([seen.train, seen.val]))
+        return Split(train=seen.train, val=seen.val, test=test)
+    return Split(train=nothing, val=nothing, test=labelled)
 
 
 def _classify_blocks(

@@ -21,6 +21,7 @@ DISTINGUISHING = {
     "recipe": "{} recipe",
     "precision": "{}",
     "split": "{} split",
+    "per_class": "{} per class",
     "valid_split": "-vs {}",
     "patch": "patch {}",
     "kernel": "{} kernels",
@@ -143,9 +144,9 @@ def read_method(directory: Path) -> Method:
 def _from_report(directory: Path, report: dict) -> Method:
     settings = {"recipe": "paper"} | (report.get("trained_with") or report["settings"])
     settings["precision"] = report["environment"].get("precision", "fp32")
-    if "split" in settings:  # a list or, in older reports, a word
-        settings["split"] = split_name(settings)
     split = report["split"]
+    if "split" in settings:
+        settings["split"] = split_name(settings, split)
     method = Method(
         name=str(report["model"]),
         directory=directory,

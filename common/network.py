@@ -22,7 +22,7 @@ from common.preprocess import Preprocessing, fit_pca_scaling
 from common.progress import epoch_progress
 from common.report import describe_environment
 from common.results import write_history
-from common.scene import Scene, has_data, valid_pixels
+from common.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
 from common.settings import Settings
 from common.split import Split
 from common.train import train
@@ -101,6 +101,8 @@ class NetworkClassifier:
             class_names=list(scene.class_names),
             colours=list(scene.colours),
             wavelengths=list(scene.wavelengths or ()),
+            scene_name=scene.name,
+            scene_shape=list(scene.cube.shape),
             labels_sha256=scene.labels_sha256(),
             split=split,
             preprocessing=self.preprocessing,
@@ -136,6 +138,8 @@ def scene_patches(
         return spectra
 
     cube = scene.read_rows(rows.start, rows.stop)
+    if scene.nodata_unstated:
+        check_for_unstated_nodata(scene.key, cube, rows.start)
     valid_pixels(cube, scene.nodata, scene.source, rows.start)
     return Patches.of_cube(cube, half_width, device, preprocess)
 

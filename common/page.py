@@ -18,13 +18,14 @@ from common.figures import (
     draw_figures,
     encoded,
     map_panels,
+    most_disagreement,
     row_shares,
     write_figures,
 )
 from common.files import write_file
 from common.outcome import Outcome, read_outcome
 from common.pictures import png
-from common.report import split_name
+from common.report import split_count, split_name
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 MODEL_NAMES = {"A2S2KResNet": "A2S2K-ResNet"}
@@ -106,8 +107,8 @@ def _subtitle(report: dict) -> list[str]:
     lines = [f"{rows} × {cols} pixels, {bands} bands, {len(report['class_names'])} classes"]
     if report["oa"]:
         lines += [
-            f"{split['train']} training, {split['val']} validation, {split['test']} test pixels; "
-            f"split: {split_name(settings)}",
+            f"{split_count(split, 'train')} training, {split_count(split, 'val')} validation, "
+            f"{split_count(split, 'test')} test pixels; split: {split_name(settings, split)}",
             f"{iterations}, seeds from {settings['seed']}; {report['date'][:10]}",
         ]
     else:
@@ -171,8 +172,8 @@ def _keys(outcome: Outcome) -> list[dict]:
         name = f"confidence: {1 / len(outcome.colours):.2f} to 1"
         keys.append({"kind": "shade", "colour": low, "name": name})
     if "disagreement" in panels:
-        high = low.replace("90deg", "270deg")
-        keys.append({"kind": "shade", "colour": high, "name": "disagreement: 0 to half"})
+        name = f"disagreement: 0 to {100 * most_disagreement(outcome):.0f} %"
+        keys.append({"kind": "shade", "colour": low, "name": name})
     return keys
 
 
@@ -233,7 +234,7 @@ def _tables(report: dict) -> list[dict]:
     settings = {"model": report["model"]} | (report.get("trained_with") or report["settings"])
     if "trained_with" in report:
         settings["weights"] = report["settings"]["weights"]
-    settings["split"] = split_name(settings)
+    settings["split"] = split_name(settings, report["split"])
     times = {
         name.replace("_", " "): ", ".join(f"{value:.1f}" for value in report[name])
         for name in ("train_seconds", "test_seconds")

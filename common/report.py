@@ -219,7 +219,14 @@ def _headline(report: dict) -> list[str]:
     iterations = f"{done} of {asked} iterations" if done < asked else f"iterations: {done}"
     flags = ("recipe", "epoch", "patch", "kernel", "valid_split", "per_class", "optimizer", "lr")
     flags += ("lr_decay", "batch_size")
-    given = [f"{flag} {shown[flag]}" for flag in flags if shown.get(flag) is not None]
+    without_effect = set()
+    if shown.get("per_class") or not isinstance(shown["split"], str):
+        without_effect = {"valid_split"}
+    given = [
+        f"{flag} {shown[flag]}"
+        for flag in flags
+        if shown.get(flag) is not None and flag not in without_effect
+    ]
     what = f"weights of {settings['weights']}" if trained_with else iterations
     # without epochs no flag is left but those that say which pixels train
     said = "trained with" if shown["epoch"] is not None else "split with"
@@ -232,8 +239,12 @@ def _headline(report: dict) -> list[str]:
     )
     return [
         f"{report['model']}{attention} on {report['dataset']}, {what}, seed {settings['seed']}",
-        f"pixels: {split['train']} training, {split['val']} validation, {split['test']} test",
-        "; ".join([f"split: {split_name(shown)}", *leak]),
+        "pixels: "
+        + ", ".join(
+            f"{split_count(split, part)} {word}"
+            for part, word in {"train": "training", "val": "validation", "test": "test"}.items()
+        ),
+        "; ".join([f"split: {split_name(shown, split)}", *leak]),
         f"{said} {', '.join(given)}",
         f"{report['date']}, {environment['device']} ({environment['device_name']}, "
         f"{environment['threads']} threads), {environment.get('precision', 'fp32')}, "
@@ -242,8 +253,16 @@ def _headline(report: dict) -> list[str]:
     ]
 
 
-def split_name(settings: dict) -> str:
-    """How the pixels were split, in words."""
+def split_count(split: dict, part: str) -> str:
+    """How many pixels train, validate or test: one number, or the least and the most."""
+    counts = [sum(count) for count in split[f"{part}_per_class"]]
+    return f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)}–{max(counts)}"
+
+
+def split_name(settings: dict, entry: dict) -> str:
+    """How the pixels were split, in words; `entry` is the report's entry "split"."""
+    if not entry["train"]:
+        return "none, all labelled pixels test"
     split = settings["split"]
     return split if isinstance(split, str) else f"maps {split[0]} (training), {split[1]} (test)"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.files import REPOSITORY, write_file
 from common.recipe import with_recipe
-from common.report import report_text
+from common.report import report_text, split_count
 from common.settings import Settings
 
 BEGIN = "<!-- {}: written by python -m common.results_table -->"
@@ -56,12 +56,12 @@ def results_table(reports: dict[str, dict]) -> str:
     for name, report in reports.items():
         split, epochs = report["split"], report["epochs_run"]
         labelled = split["train"] + split["val"] + split["test"]
-        shown = ", ".join(map(str, epochs if len(set(epochs)) > 1 else epochs[:1]))
+        shown = ", ".join(map(str, epochs))
         rows.append(
             [
                 _network(report),
                 report["dataset"],
-                f"{split['train']} of {labelled}",
+                f"{split_count(split, 'train')} of {labelled}",
                 report["environment"].get("precision", "fp32"),
                 _seeds(report),
                 *_scores(report, ("oa", "aa", "kappa", "aa_users")),
@@ -82,7 +82,7 @@ def splits_table(reports: dict[str, dict]) -> str:
             row = [
                 f"`{split if isinstance(split, str) else ' '.join(split)}`",
                 _network(report),
-                str(report["split"]["train"]),
+                split_count(report["split"], "train"),
                 f"{100 * sum(leaks) / len(leaks):.1f} %",
                 _seeds(report),
                 *_scores(report, ("oa", "aa", "kappa")),

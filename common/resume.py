@@ -25,6 +25,7 @@ def run_identity(settings: Settings, scene: Scene, environment: dict) -> dict:
     chosen = {name: value for name, value in flags.items() if name not in WITHOUT_EFFECT}
     chosen["precision"] = environment.get("precision")
     chosen["device"] = environment["device"].partition(":")[0]
+    chosen["cube"] = f"{'×'.join(map(str, scene.cube.shape))} {scene.cube.dtype}"
     chosen["ground truth"] = scene.labels_sha256()
     return json.loads(json.dumps(chosen))  # as it is read back
 

@@ -40,6 +40,8 @@ class Scene:
         Where it was read from, for the report.
     nodata : float or None
         The value of pixels without data; see `valid_pixels`.
+    nodata_unstated : bool
+        Whether neither the scene file nor the cube's says if there is such a value.
     wavelengths : tuple of float or None
         Band centres in nm.
     georeference : Georeference or None
@@ -54,6 +56,7 @@ class Scene:
     rgb_bands: tuple[int, int, int]
     source: str
     nodata: float | None = None
+    nodata_unstated: bool = False
     wavelengths: tuple[float, ...] | None = None
     georeference: Georeference | None = None
 
@@ -144,13 +147,16 @@ def _scene(
     nodata = description.nodata
     if nodata is None and file is not None:
         nodata = file.nodata
-    if nodata is None and key not in SCENES and isinstance(cube, np.ndarray):
-        _check_for_unstated_nodata(key, cube)
+    nodata_unstated = nodata is None and key not in SCENES
+    if nodata_unstated and isinstance(cube, np.ndarray):
+        check_for_unstated_nodata(key, cube)
     nodata = None if nodata == "none" else nodata
     if labels is None:
         labels, class_names = np.broadcast_to(np.int64(0), cube.shape[:2]), ()
     else:
-        labels, class_names = labels_and_classes(description, labels)
+        labels, class_names = labels_and_classes(
+            description, labels, least=2 if isinstance(cube, np.ndarray) else 1
+        )
         labels = _labels_with_data(description, labels, cube, nodata)
     colours = description.colours or default_colours(len(class_names))
     if len(colours) != len(class_names) and class_names:
@@ -168,6 +174,7 @@ def _scene(
         rgb_bands=rgb_bands,
         source=source,
         nodata=nodata,
+        nodata_unstated=nodata_unstated,
         wavelengths=wavelengths or None,
         georeference=file and file.georeference,
     )
@@ -212,8 +219,11 @@ def valid_pixels(
     return valid
 
 
-def _check_for_unstated_nodata(key: str, cube: np.ndarray) -> None:
-    """Raise InputError where pixels hold one negative number in all bands: that is no spectrum."""
+def check_for_unstated_nodata(key: str, cube: np.ndarray, first_row: int = 0) -> None:
+    """Raise InputError where pixels hold one negative number in all bands: that is no spectrum.
+
+    Rows are counted from `first_row`, that of the cube's first row in its scene.
+    """
     first = cube[..., 0]
     rows, cols = np.nonzero(first < 0)
     same = (cube[rows, cols] == first[rows, cols, None]).all(axis=1)
@@ -222,8 +232,8 @@ def _check_for_unstated_nodata(key: str, cube: np.ndarray) -> None:
         value = first[row, col].item()
         raise InputError(
             f"{key}: {same.sum()} pixels hold the same negative number in all bands, as at row "
-            f"{row}, column {col}; write 'nodata: {value}' to leave out such pixels, or 'nodata: "
-            f"null' if these are data"
+            f"{first_row + row}, column {col}; write 'nodata: {value}' to leave out such pixels, "
+            f"or 'nodata: null' if these are data"
         )
 
 
@@ -239,10 +249,11 @@ def _labels_with_data(
         stop = min(start + step, rows)
         block = cube[start:stop] if isinstance(cube, np.ndarray) else cube.read_rows(start, stop)
         labels[start:stop][~valid_pixels(block, nodata, str(description.cube.path), start)] = 0
-    if len(np.unique(labels[labels > 0])) < 2:
+    least = 2 if isinstance(cube, np.ndarray) else 1
+    if len(np.unique(labels[labels > 0])) < least:
         raise InputError(
-            f"{description.cube.path}: pixels with data are labelled with fewer than two classes; "
-            f"check 'nodata'"
+            f"{description.cube.path}: pixels with data are labelled with fewer than {least} "
+            f"classes; check 'nodata'"
         )
     return labels
 

@@ -30,6 +30,8 @@ class Weights:
     class_names, colours : list of str
     wavelengths : list of float
         Band centres in nm; empty where they are not known.
+    scene_name, scene_shape : str, list of int
+        The scene's name and (rows, cols, bands), to recognise it with other labels.
     labels_sha256 : str
         Checksum of the ground truth, to recognise the scene.
     split : Split
@@ -46,6 +48,8 @@ class Weights:
     class_names: list[str]
     colours: list[str]
     wavelengths: list[float]
+    scene_name: str
+    scene_shape: list[int]
     labels_sha256: str
     split: Split
     preprocessing: Preprocessing

@@ -56,6 +56,8 @@ def toy_weights(name: str = "ssrn", **changes) -> Weights:
         "class_names": ["Asphalt", "Meadows", "Gravel", "Trees", "Mühle"],
         "colours": ["#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ffffff"],
         "wavelengths": [],
+        "scene_name": "",
+        "scene_shape": [],
         "labels_sha256": "",
         "split": Split(*np.arange(6).reshape(3, 2)),
         "preprocessing": fit_pca_scaling(toy_cube()),

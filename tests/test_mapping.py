@@ -204,7 +204,7 @@ def test_classes_must_be_those_of_the_network(trained, tmp_path, capsys):
     text = SCENE.replace("Rye, Oats", "Oats, Rye")
     (folder / "order.yaml").write_text(text)
     message = refused(trained, tmp_path, capsys, "order.yaml")
-    assert "the same classes in another order: Rye, Oats, Wheat" in message
+    assert "the same classes in another order than Toy_field has: Rye, Oats, Wheat" in message
     labels = toy_labels()
     labels[labels == 5] = 0
     scipy.io.savemat(folder / "few.mat", {"cube": toy_cube(), "truth": labels})
@@ -213,6 +213,52 @@ def test_classes_must_be_those_of_the_network(trained, tmp_path, capsys):
     (folder / "few.yaml").write_text(text.replace("field.mat", "few.mat"))
     message = refused(trained, tmp_path, capsys, "few.yaml")
     assert "but Toy_field has 60 bands and 4 classes; name the network's classes" in message
+
+
+def test_other_classes_are_refused(trained, tmp_path, capsys):
+    _, folder = trained
+    (folder / "others.yaml").write_text(SCENE.replace("Rye", "Rice"))
+    message = refused(trained, tmp_path, capsys, "others.yaml")
+    assert "trained on other classes than Toy_field has: Rye, Oats, Wheat" in message
+
+
+def test_own_scene_with_other_labels_tests_no_pixel_that_was_trained_on(trained, tmp_path):
+    model, folder = trained
+    labels = toy_labels()
+    labels[labels == 2] = 0
+    scipy.io.savemat(folder / "less.mat", {"cube": toy_cube(), "truth": labels})
+    (folder / "less.yaml").write_text(SCENE.replace("field.mat", "less.mat"))
+    assert use(model, folder, "less.yaml", tmp_path / "out") == 0
+    before, now = (
+        np.load(out / "run_0" / "split.npy") for out in (folder / "out", tmp_path / "out")
+    )
+    assert not np.isin(before[now == 3], (1, 2)).any()
+    assert (now == 3).sum() > 0
+    report = read_report(tmp_path / "out")
+    assert report["split"]["test_patches_with_training_pixels"][0] > 0
+
+
+def test_another_scene_has_no_split(trained, tmp_path):
+    model, folder = trained
+    (folder / "new.yaml").write_text(SCENE.replace("Toy field", "New field"))
+    scipy.io.savemat(folder / "field2.mat", {"cube": toy_cube(), "truth": toy_labels()[::-1]})
+    text = SCENE.replace("Toy field", "New field").replace("field.mat", "field2.mat")
+    (folder / "new.yaml").write_text(text)
+    assert use(model, folder, "new.yaml", tmp_path / "out") == 0
+    text = (tmp_path / "out" / "report.txt").read_text()
+    assert "split: none, all labelled pixels test" in text
+
+
+def test_unstated_nodata_is_noticed_while_mapping(trained, tmp_path, monkeypatch, capsys):
+    _, folder = trained
+    cube = toy_cube().astype(np.int16)
+    cube[30:32] = -9999
+    monkeypatch.setattr(common.mapping, "VALUES_PER_BLOCK", 4 * 36 * 60)
+    np.save(folder / "hole.npy", cube)
+    (folder / "hole.yaml").write_text(OTHER.format(path="hole.npy"))
+    message = refused(trained, tmp_path, capsys, "hole.yaml")
+    assert "hold the same negative number in all bands, as at row 30, column 0" in message
+    assert "write 'nodata: -9999'" in message
 
 
 def test_not_a_number_is_told_with_its_row_in_the_scene(trained, tmp_path, monkeypatch, capsys):

@@ -153,6 +153,13 @@ def test_own_scene_with_no_more_than_it_needs(tmp_path):
     np.testing.assert_array_equal(scene.labels, THREE)
 
 
+def test_labels_are_read_by_the_scene_file_not_by_which_occur(tmp_path):
+    more = "ignored_label: 255\nclasses: [a, b, c, d]"
+    labels = np.where(FROM_0 == 0, 255, FROM_0).astype(np.uint8)
+    whole, part = (own_scene(tmp_path, labels=array, more=more) for array in (FROM_0, labels))
+    np.testing.assert_array_equal(part.labels, np.where(whole.labels == 1, 0, whole.labels))
+
+
 def test_labels_from_0_with_255_ignored(tmp_path):
     scene = own_scene(tmp_path, labels=FROM_0, more="ignored_label: 255")
     np.testing.assert_array_equal(scene.labels, THREE)
@@ -217,11 +224,11 @@ WRONG_OWN = {
         "more": "classes: [a, b, c]",
     },
     "truth.npy: ground truth labels fewer than two classes": {"labels": np.minimum(THREE, 1)},
-    "cube.npy: pixels with data are labelled with fewer than two classes; check 'nodata'": {
+    "cube.npy: pixels with data are labelled with fewer than 2 classes; check 'nodata'": {
         "cube": np.where((THREE > 1)[..., None], 0, CUBE + 1),
         "more": "nodata: 0",
     },
-    "the ground truth holds fractions or NaN": {"labels": np.where(THREE, THREE, np.nan)},
+    "the ground truth holds fractions, NaN or infinity": {"labels": np.where(THREE, THREE, np.nan)},
     "cube.npy: the cube has 60 bands, but the false-colour picture needs band 60 ('rgb_bands' "
     "count from 0)": {"more": "rgb_bands: [60, 2, 1]"},
     "field.yaml: 'colours' lists 1 for 3 classes": {"more": 'colours: ["#ff0000"]'},

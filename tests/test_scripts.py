@@ -192,7 +192,9 @@ def test_weights_to_be_evaluated_are_never_overwritten(results, toy_data, capsys
     assert weights.read_bytes() == before
 
 
-def test_weights_on_other_ground_truth_test_every_labelled_pixel(results, toy_data, tmp_path):
+def test_weights_on_other_ground_truth_test_what_they_were_not_trained_on(
+    results, toy_data, tmp_path
+):
     model, out = results
     labels = np.zeros_like(toy_labels())
     labels[4:6, :12] = toy_labels()[4:6, :12]  # too few for the split the weights were trained on
@@ -201,7 +203,9 @@ def test_weights_on_other_ground_truth_test_every_labelled_pixel(results, toy_da
     weights = ["--weights", str(out / "run_0" / "weights.pt")]
     assert run(model, tmp_path, tmp_path / "out", *weights, "--map", "none", "-k", "7") == 0
     report = read_report(tmp_path / "out")
-    assert (report["split"]["train"], report["split"]["test"]) == (0, np.count_nonzero(labels))
+    split = random_split(toy_labels(), 0.9, 1331)
+    labels.flat[np.concatenate([split.train, split.val])] = 0
+    assert (report["split"]["train"], report["split"]["test"]) == (111, np.count_nonzero(labels))
     assert report["settings"]["kernel"] == report["trained_with"]["kernel"] == 4
     assert not (tmp_path / "out" / "run_0" / "map.png").exists()
 
