@@ -192,9 +192,7 @@ def test_weights_to_be_evaluated_are_never_overwritten(results, toy_data, capsys
     assert weights.read_bytes() == before
 
 
-def test_weights_on_other_ground_truth_test_what_they_were_not_trained_on(
-    results, toy_data, tmp_path
-):
+def test_weights_on_other_labels_test_what_was_not_trained_on(results, toy_data, tmp_path):
     model, out = results
     labels = np.zeros_like(toy_labels())
     labels[4:6, :12] = toy_labels()[4:6, :12]  # too few for the split the weights were trained on
