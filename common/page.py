@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from common.errors import InputError, OneLineParser
+from common.errors import InputError, OneLineParser, damage_in_one_line
 from common.figures import (
     ERROR_COLOURS,
     SPLIT_COLOURS,
@@ -263,7 +263,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("results", type=Path, metavar="RESULTS_DIRECTORY")
     try:
         out = parser.parse_args(arguments).results
-        write_page(out)
+        with damage_in_one_line(out, "results directory"):
+            write_page(out)
     except InputError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
