@@ -237,14 +237,12 @@ def _headline(report: dict) -> list[str]:
         if leaks
         else []
     )
+    words = {"train": "training", "val": "validation", "test": "test"}
+    counts = ", ".join(f"{split_count(split, part)} {word}" for part, word in words.items())
+    tested = [f"pixels: {counts}", "; ".join([f"split: {split_name(shown, split)}", *leak])]
     return [
         f"{report['model']}{attention} on {report['dataset']}, {what}, seed {settings['seed']}",
-        "pixels: "
-        + ", ".join(
-            f"{split_count(split, part)} {word}"
-            for part, word in {"train": "training", "val": "validation", "test": "test"}.items()
-        ),
-        "; ".join([f"split: {split_name(shown, split)}", *leak]),
+        *(tested if report["oa"] else ["no ground truth: mapped only"]),
         f"{said} {', '.join(given)}",
         f"{report['date']}, {environment['device']} ({environment['device_name']}, "
         f"{environment['threads']} threads), {environment.get('precision', 'fp32')}, "

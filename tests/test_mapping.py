@@ -152,6 +152,7 @@ def test_a_scene_without_ground_truth_is_mapped(trained, tmp_path, monkeypatch, 
     assert (report["oa"], report["oa_mean"], report["confusion"]) == ([], None, [])
     assert report["mapped_per_class"] == np.bincount(label_map.flat, minlength=6)[1:].tolist()
     assert report["class_names"][0] == "Rye"
+    assert "no ground truth: mapped only" in (out / "report.txt").read_text()
     assert "Barley" in capsys.readouterr().out
 
     written = sorted(path.name for path in (out / "run_0").glob("map.[thi]*"))
