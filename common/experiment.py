@@ -31,7 +31,7 @@ from common.resume import (
     write_finished,
     write_identity,
 )
-from common.scene import Scene, load_scene, valid_pixels
+from common.scene import Scene, has_data, load_scene
 from common.settings import Settings
 from common.split import Split
 from common.splits import make_splits
@@ -122,7 +122,7 @@ def test_and_map(
     seconds = time.perf_counter() - start
     if wanted != "none":
         labelled = scene.labels > 0
-        asked = labelled if wanted == "labelled" else _with_data(scene)
+        asked = labelled if wanted == "labelled" else has_data(scene.cube, scene.nodata)
         others = np.setdiff1d(np.flatnonzero(asked), split.test)
         print(f"mapping {len(others)} further pixels", file=sys.stderr, flush=True)
         found = zip((predicted, confidence), trained.classify(others), strict=True)
@@ -146,10 +146,6 @@ def _drawn(
     drawn = np.full(scene.labels.shape, nothing, of_test.dtype)
     drawn.flat[test], drawn.flat[others] = of_test, of_others
     return drawn
-
-
-def _with_data(scene: Scene) -> np.ndarray:
-    return valid_pixels(scene.read_rows(0, scene.labels.shape[0]), scene.nodata, scene.source)
 
 
 def print_report(report: dict, out: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
@@ -141,9 +140,10 @@ def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure:
     across = min(len(panels), 4 if rows >= cols / 2 else 2)
     down = math.ceil(len(panels) / across)
     width = 7.2 / across
-    classes = len(outcome.report["class_names"])
-    keys = len(ERROR_COLOURS) * ("errors" in panels) + len(SPLIT_COLOURS) * ("split" in panels)
-    legend_rows = math.ceil((classes + keys) / 4)
+    named = zip(outcome.report["class_names"], outcome.colours, strict=True)
+    entries = {f"{n} {name}": colour for n, (name, colour) in enumerate(named, 1)}
+    entries |= map_keys(panels)
+    legend_rows = math.ceil(len(entries) / 4)
     height = down * (width * rows / cols + 0.22) + 0.16 * legend_rows
     figure = Figure(figsize=(7.2, min(height, 9.5)), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
@@ -152,21 +152,24 @@ def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure:
     for axis, (title, picture) in zip(axes, panels.items(), strict=False):
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title + SHADES.get(title, ""), fontsize=8)
-    named = zip(outcome.report["class_names"], outcome.colours, strict=True)
-    entries = {f"{n} {name}": colour for n, (name, colour) in enumerate(named, 1)}
     handles = [
         Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=name)
         for name, colour in entries.items()
     ]
-    for panel, colours in {"errors": ERROR_COLOURS, "split": SPLIT_COLOURS}.items():
-        if panel in panels:
-            handles += [
-                Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=f"{panel}: {name}")
-                for name, colour in colours.items()
-            ]
     style = {"frameon": False, "fontsize": 6.5, "ncols": 4}
     figure.legend(handles=handles, loc="outside lower center", **style)
     return figure
+
+
+def map_keys(panels: dict[str, np.ndarray]) -> dict[str, str]:
+    """Colours by meaning in those of the maps that show neither classes nor shades."""
+    keys = {"errors": ERROR_COLOURS, "split": SPLIT_COLOURS}
+    return {
+        f"{panel}: {name}": colour
+        for panel, colours in keys.items()
+        if panel in panels
+        for name, colour in colours.items()
+    }
 
 
 def map_panels(outcome: Outcome) -> dict[str, np.ndarray]:
@@ -243,9 +246,8 @@ def attention(outcome: Outcome) -> Figure | None:
     axes = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).ravel()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    shades = ListedColormap(matplotlib.colormaps["cividis"].colors)
     for axis, (title, weights) in zip(axes, panels.items(), strict=False):
-        image = axis.imshow(weights, aspect="auto", cmap=shades, interpolation="nearest")
+        image = axis.imshow(weights, aspect="auto", cmap="cividis", interpolation="nearest")
         axis.set_title(title, fontsize=8)
         axis.set_yticks(range(len(names)), [name[:24] for name in names], fontsize=6)
         axis.set_xlabel("kernel", fontsize=7)

@@ -54,9 +54,7 @@ class NetworkClassifier:
         check_patch(settings.patch, scene)
         make_deterministic()
         self.settings, self.scene = settings, scene
-        self.preprocessing = fit_pca_scaling(
-            scene.cube, valid_pixels(scene.cube, scene.nodata, scene.source)
-        )
+        self.preprocessing = fit_pca_scaling(scene.cube, has_data(scene.cube, scene.nodata))
         self.patches = scene_patches(
             scene, slice(0, rows), settings.patch, device, self.preprocessing
         )

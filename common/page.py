@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 
 from common.errors import InputError, OneLineParser, damage_in_one_line
 from common.figures import (
-    ERROR_COLOURS,
-    SPLIT_COLOURS,
     draw_figures,
     encoded,
+    map_keys,
     map_panels,
     most_disagreement,
     row_shares,
@@ -69,7 +68,7 @@ def write_page(out: Path) -> None:
 
 def page(outcome: Outcome, figures: dict[str, Figure]) -> str:
     """Return the page as HTML; it needs no other file and no network."""
-    report = outcome.report
+    report, panels = outcome.report, map_panels(outcome)
     template = jinja2.Template(
         TEMPLATE.read_text("utf-8"),
         autoescape=True,
@@ -86,9 +85,9 @@ def page(outcome: Outcome, figures: dict[str, Figure]) -> str:
         else [],
         warnings=_leak_warning(report["split"]),
         map_width="15rem" if cols <= rows * 2 else "24rem",
-        maps=_maps(outcome),
+        maps=_maps(panels),
         legend=_legend(report),
-        keys=_keys(outcome),
+        keys=_keys(outcome, panels),
         class_columns=_class_columns(report),
         classes=_classes(report),
         confusion=_confusion(report),
@@ -140,7 +139,7 @@ def _leak_warning(split: dict) -> list[str]:
     ]
 
 
-def _maps(outcome: Outcome) -> list[dict]:
+def _maps(panels: dict[str, np.ndarray]) -> list[dict]:
     return [
         {
             "title": title,
@@ -149,7 +148,7 @@ def _maps(outcome: Outcome) -> list[dict]:
             "width": picture.shape[1],
             "height": picture.shape[0],
         }
-        for title, picture in map_panels(outcome).items()
+        for title, picture in panels.items()
     ]
 
 
@@ -158,15 +157,12 @@ def _legend(report: dict) -> list[dict]:
     return [{"number": n, "name": name, "colour": c} for n, (name, c) in enumerate(named, 1)]
 
 
-def _keys(outcome: Outcome) -> list[dict]:
+def _keys(outcome: Outcome, panels: dict[str, np.ndarray]) -> list[dict]:
     """Keys to the maps that do not show classes."""
-    panels, keys = map_panels(outcome), []
-    for panel, colours in {"errors": ERROR_COLOURS, "split": SPLIT_COLOURS}.items():
-        if panel in panels:
-            keys += [
-                {"kind": "swatch", "colour": colour, "name": f"{panel}: {name}"}
-                for name, colour in colours.items()
-            ]
+    keys = [
+        {"kind": "swatch", "colour": colour, "name": name}
+        for name, colour in map_keys(panels).items()
+    ]
     low = "linear-gradient(90deg, #00224e, #7d7c78, #fee838)"
     if "confidence" in panels:
         name = f"confidence: {1 / len(outcome.colours):.2f} to 1"
