@@ -1,4 +1,4 @@
-"""The README's tables, made from the published `report.json` files and the benchmarks' tables.
+"""The README's tables, made from the published results and the benchmarks' tables.
 
 Run as ``python -m common.results_table``: it rewrites the lines of README.md between the marks,
 and the `report.txt` beside each `report.json`.  With ``--check`` it writes nothing and fails
@@ -93,6 +93,15 @@ def splits_table(reports: dict[str, dict]) -> str:
     return _markdown(SPLIT_COLUMNS, rows, words=2)
 
 
+def reliability_table(figures: dict) -> str:
+    """Markdown table of the faults that ``pytest tests/reliability --full`` has tried."""
+    columns = ("fault", "how it was tried", "times", "what was lost")
+    lines = [["---", "---", "---:", "---"]]
+    for fault, figure in figures["faults"].items():
+        lines.append([fault, figure["how"], f"{figure['times']:,}", figure["lost"]])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, *lines])
+
+
 def _network(report: dict) -> str:
     """The network, with the flags that are not its defaults."""
     settings = report["settings"]
@@ -154,6 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
     new = between_marks(new, "splits", splits_table(reports))
     speed = (REPOSITORY / "benchmarks" / "results" / "comparison.md").read_text()
     new = between_marks(new, "speed", speed.strip())
+    figures = json.loads((REPOSITORY / "results" / "published" / "reliability.json").read_text())
+    new = between_marks(new, "reliability", reliability_table(figures))
     if check and new != text:
         print("README.md: its tables are old; run: python -m common.results_table", file=sys.stderr)
         return 1

@@ -15,6 +15,14 @@ GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = (data_directory(), REPOSITORY.parent / "shared" / "data")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="try the faults of tests/reliability as often as the README says, and note it",
+    )
+
+
 def original(name: str) -> Path:
     """Path of an original scene file; the test is skipped where it has not been fetched."""
     for folder in FOLDERS:

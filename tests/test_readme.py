@@ -28,7 +28,7 @@ def test_results_table_is_made_from_the_reports():
     assert results_table.main(["--check"]) == 0
 
 
-@pytest.mark.parametrize("table", ["results", "splits", "speed"])
+@pytest.mark.parametrize("table", ["results", "splits", "speed", "reliability"])
 def test_an_old_table_is_noticed(table, tmp_path, monkeypatch, capsys):
     end = results_table.END.format(table)
     old = README.replace(end, "| made up |\n" + end)
