@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from common.layers import WeightedSum
 from common.patches import Patches
-from common.predict import logits
+from common.predict import patches_per_batch
 
 PATCHES_PER_CLASS = 50
 
@@ -43,8 +43,9 @@ def weights_per_class(
     return {name: _filled(means) for name, means in found.items()}
 
 
+@torch.no_grad()
 def _weights(
-    model: nn.Module, layers: dict[str, WeightedSum], patches: Patches, pixels: np.ndarray
+    model: nn.Module, layers: dict[str, WeightedSum], patches: Patches, chosen: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Mean weights (maps, kernels) of each layer over some patches."""
     seen = {name: [] for name in layers}
@@ -57,7 +58,10 @@ def _weights(
     for name, layer in layers.items():
         layer.weights = lambda averages, name=name: record(name, plain[name](averages))
     try:
-        logits(model, patches, torch.from_numpy(pixels).to(patches.spectra.device))
+        model.eval()
+        pixels = torch.from_numpy(chosen).to(patches.spectra.device)
+        for batch in pixels.split(patches_per_batch(patches)):
+            model(patches.gather(batch))
     finally:
         for layer in layers.values():
             del layer.weights  # the class's own again

@@ -29,9 +29,9 @@ numba.config.THREADING_LAYER_PRIORITY = [
 
 def _compiled(function, parallel=False):
     try:
-        return numba.njit(parallel=parallel, cache=True)(function)
+        return numba.njit(parallel=parallel, nogil=True, cache=True)(function)
     except RuntimeError:  # neither beside this file nor in the user's cache can it be kept
-        return numba.njit(parallel=parallel)(function)
+        return numba.njit(parallel=parallel, nogil=True)(function)
 
 
 def _on_all_threads(function):

@@ -1,14 +1,16 @@
 """A trained or half-trained network on many pixels, in batches and without gradients."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.patches import Patches
 
-PIXELS_X_BANDS_PER_BATCH = {"cpu": 32 * 49 * 200, "cuda": 1024 * 49 * 200}  # 32, 1024 patches
+PIXELS_X_BANDS_PER_BATCH = {"cpu": 16 * 49 * 200, "cuda": 1024 * 49 * 200}  # 16, 1024 patches
 PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 
 
@@ -65,8 +67,27 @@ def patches_per_batch(patches: Patches) -> int:
 
 
 def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int) -> Tensor:
-    """Apply `function` to `rows` a batch at a time and join what it gives."""
-    return torch.cat([function(batch) for batch in rows.split(batch_size)])
+    """Apply `function` to `rows` a batch at a time and join what it gives.
+
+    On the CPU every thread takes batches of its own: to split each operation of a batch between
+    threads has them wait for one another hundreds of times, worst where other programs run.
+    """
+    batches, threads = rows.split(batch_size), torch.get_num_threads()
+    if rows.device.type != "cpu" or threads == 1:
+        return torch.cat([function(batch) for batch in batches])
+    workers = ThreadPoolExecutor(min(threads, len(batches)), initializer=_work_alone)
+    try:
+        return torch.cat(list(workers.map(torch.no_grad()(function), batches)))
+    finally:
+        workers.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _work_alone() -> None:
+    """Let this thread's operations use no further threads."""
+    torch.get_num_threads()  # makes PyTorch's own settings for the thread, which would come later
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
 
 
 def classify(

@@ -1,5 +1,9 @@
 """Computing SSRN position by position gives what computing it patch by patch gives."""
 
+import threading
+import time
+
+import numba
 import numpy as np
 import pytest
 import torch
@@ -48,3 +52,45 @@ def test_predict_gives_labels_from_one_on():
     assert labels.shape == (3,)
     assert set(labels) <= {1, 2, 3, 4}
     assert predict(model, patches, np.array([], np.int64)).shape == (0,)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_take_batches_of_their_own_and_leave_all_as_it_was(two_threads):
+    threads_used, inner = set(), set()
+    parameter = torch.ones((), requires_grad=True)
+
+    def double(rows):
+        threads_used.add(threading.get_ident())
+        inner.add((torch.get_num_threads(), numba.get_num_threads()))
+        time.sleep(0.01)  # so that one thread cannot take all
+        return rows * 2 * parameter
+
+    rows = torch.arange(23)
+    with torch.no_grad():
+        result = common.predict.in_batches(double, rows, batch_size=2)
+    assert torch.equal(result, rows * 2)  # in the order of the rows
+    assert not result.requires_grad
+    assert len(threads_used) == 2
+    assert inner == {(1, 1)}
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_in_a_batch_ends_the_others(two_threads):
+    done = []
+
+    def fail(rows):
+        done.append(rows)
+        time.sleep(0.01)
+        raise RuntimeError("in a batch")
+
+    with pytest.raises(RuntimeError, match="in a batch"):
+        common.predict.in_batches(fail, torch.arange(1000), batch_size=1)
+    assert len(done) < 100
+    assert torch.get_num_threads() == 2
