@@ -2,7 +2,7 @@
 
 import ctypes
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # <malloc.h>
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
 
 
 def keep_freed_memory() -> None:
@@ -22,3 +22,4 @@ def keep_freed_memory() -> None:
     mallopt(M_MMAP_MAX, 0)  # large blocks too come from the heap
     mallopt(M_TRIM_THRESHOLD, -1)  # whose free end is never given back
     mallopt(M_TOP_PAD, 64 << 20)  # and which grows by 64 MiB at a time
+    mallopt(M_ARENA_MAX, 1)  # one heap: a thread can use what another one freed
