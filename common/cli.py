@@ -11,7 +11,7 @@ from common.classifier import Classifier
 from common.device import PRECISIONS, choose_device
 from common.errors import OneLineParser, run_program
 from common.experiment import train_and_test
-from common.flags import count, decay, path, positive, scene_name, share
+from common.flags import count, decay, file_name, positive, scene_name, share
 from common.optimizers import OPTIMIZERS
 from common.recipe import RECIPES, check_recipe, with_recipe
 from common.scene import Scene
@@ -117,13 +117,13 @@ def build_parser(defaults: Settings) -> argparse.ArgumentParser:
     add("-vs", "--valid_split", type=share, help="share of labelled pixels NOT trained on")
     add("--per-class", type=count(1), metavar="N", help="train on N pixels of each class instead")
     split_help = "random, disjoint, or two label maps: FILE or FILE.mat:variable"
-    add("--split", nargs="+", type=path, metavar="SPLIT", help=split_help)
+    add("--split", nargs="+", type=file_name, metavar="SPLIT", help=split_help)
     add("--seed", type=count(0, 2**32 - 10**6), help="seed of the first iteration")
     if defaults.recipe is not None:
         add_network_flags(parser, defaults)
     data_help = f"where {', '.join(SCENES)} lie, else $HSI_DATA_DIR, else dataset/"
-    add("--data-dir", type=path, help=data_help)
-    add("--out", type=path, help="results directory, else results/<model>_<scene>_<time>")
+    add("--data-dir", type=file_name, help=data_help)
+    add("--out", type=file_name, help="results directory, else results/<model>_<scene>_<time>")
     add("--resume", action="store_true", help="go on where an interrupted run in --out stopped")
     add("--overwrite", action="store_true", help="replace the results in --out")
     add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
@@ -148,7 +148,7 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     add_recipe(parser)
     add(
         "--weights",
-        type=path,
+        type=file_name,
         metavar="FILE",
         help="train nothing; test and map with these weights",
     )

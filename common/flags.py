@@ -55,7 +55,7 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
 
 
-def path(text: str) -> str:
+def file_name(text: str) -> str:
     """Check what names a file or a folder: not empty, and text that a report can hold."""
     if not text:
         raise argparse.ArgumentTypeError("the name of a file or folder is missing")
@@ -66,4 +66,4 @@ def path(text: str) -> str:
 
 def scene_name(text: str) -> str:
     """Read the key of a scene, in upper or lower case, or the path of a scene file."""
-    return text.upper() if text.upper() in SCENES else path(text)
+    return text.upper() if text.upper() in SCENES else file_name(text)
