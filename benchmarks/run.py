@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(arguments: argparse.Namespace) -> None:
     """Measure all that is asked for, and write it down."""
     device = choose_device(arguments.device)
+    arguments.device = str(device)
     out = output_folder(arguments.out)
     wanted = arguments.only or [*WORDS.values(), "protocol"]
 

@@ -74,7 +74,7 @@ def measure(arguments: argparse.Namespace) -> None:
     result = {"environment": describe_environment(device), "sweeps": {}}
     for name, (sizes, _) in SWEEPS.items():
         sizes = [n for n in sizes if name != "rows and columns" or n <= arguments.largest]
-        points = {size: point(name, size, arguments.device) for size in sizes}
+        points = {size: point(name, size, str(device)) for size in sizes}
         result["sweeps"][name] = points
     write_file(out / "scaling.json", json.dumps(result, indent=1) + "\n")
     write_file(out / "scaling.md", markdown(result))

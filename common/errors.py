@@ -7,15 +7,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+LONGEST_LINE = 2000  # characters
+
 
 class InputError(Exception):
     """Bad input, told in one line: what is wrong (file, flag or value) and what to do.
 
-    The command line prints it on stderr and exits with status 2.
+    The command line prints it on stderr and exits with status 2.  Line feeds and the like, which
+    names in a file may hold, are written as escapes, and what is too long is cut in its middle.
     """
 
-
-LONGEST_LINE = 1000  # characters; of a longer message the middle is left out
+    def __init__(self, message: object) -> None:
+        text = str(message)
+        if len(text) > LONGEST_LINE:
+            text = f"{text[: LONGEST_LINE // 2]} … {text[-LONGEST_LINE // 2 :]}"
+        super().__init__(
+            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        )
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -53,19 +61,12 @@ def run_program(program: str, work: Callable[[], int | None], interrupted: str) 
     try:
         return work() or 0
     except InputError as error:
-        message = str(error)
+        told = error
     except OSError as error:  # no permission, a name that is too long, a full disk
         reason = error.strerror or str(error)
-        message = f"{error.filename}: {reason}" if error.filename else reason
+        told = InputError(f"{error.filename}: {reason}" if error.filename else reason)
     except KeyboardInterrupt:
         print(f"\n{program}: interrupted{interrupted}", file=sys.stderr)
         return 130
-    print(f"{program}: error: {one_line(message)}", file=sys.stderr)
+    print(f"{program}: error: {told}", file=sys.stderr)
     return 2
-
-
-def one_line(message: str) -> str:
-    """Return the message without line breaks and other characters that have no shape."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    half = LONGEST_LINE // 2
-    return line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
