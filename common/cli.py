@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from torch import nn
 
@@ -71,6 +71,7 @@ def run_script(
             train_and_test(make_classifier, settings)
         else:
             use_weights(settings)
+            tell_unused(vars(build_parser(defaults).parse_args(arguments)))
 
     go_on = (
         "; go on with the same command, the --out that it named, and --resume (with --weights: "
@@ -93,10 +94,14 @@ def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
     if defaults.recipe is not None:
         check_recipe(settings)
         choose_device(settings.device)
-    if settings.weights is not None and (unused := given.keys() - USED_WITH_WEIGHTS):
-        names = ", ".join(sorted(name.replace("_", "-") for name in unused))
-        print(f"note: --weights trains nothing, so without effect: {names}", file=sys.stderr)
     return settings
+
+
+def tell_unused(flags: Iterable[str]) -> None:
+    """Say on stderr which flags the file of weights has made useless."""
+    if unused := set(flags) - USED_WITH_WEIGHTS:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unused))
+        print(f"note: {names}: without effect, for --weights trains nothing", file=sys.stderr)
 
 
 def build_parser(defaults: Settings) -> argparse.ArgumentParser:

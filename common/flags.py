@@ -3,8 +3,11 @@
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 from common.scenefile import SCENES
+
+LONGEST_NAME = 255  # bytes, in all file systems of today
 
 
 def count(minimum: int, maximum: int = 10**6) -> Callable[[str], int]:
@@ -56,11 +59,13 @@ def _number(text: str) -> float:
 
 
 def file_name(text: str) -> str:
-    """Check what names a file or a folder: not empty, and text that a report can hold."""
+    """Check what names a file or a folder: not empty, not too long, text that a report can hold."""
     if not text:
         raise argparse.ArgumentTypeError("the name of a file or folder is missing")
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise argparse.ArgumentTypeError(f"'{text}' holds characters that no name may have")
+    if any(len(part.encode()) > LONGEST_NAME for part in Path(text).parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is too long for a name")
     return text
 
 
