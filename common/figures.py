@@ -42,8 +42,8 @@ def draw_figures(outcome: Outcome) -> dict[str, Figure]:
         }
         figures = {name: figure for name, figure in figures.items() if figure is not None}
         for figure in figures.values():  # laid out once, not again for every file
-            figure.draw_without_rendering()  # in which labels find their size
-            figure.get_layout_engine().execute(figure)
+            for _ in range(2):  # the first time, labels are still to find their size
+                figure.get_layout_engine().execute(figure)
             figure.set_layout_engine(None)  # with "none" every file would be drawn twice
     return figures
 
