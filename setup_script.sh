@@ -12,7 +12,7 @@ usage: bash setup_script.sh [demo | test [PYTEST ARGUMENTS]]
   demo    make .venv and train A2S2K-ResNet on Indian Pines for a few minutes; fetches no scene
   test    make .venv with the test requirements and run the linter and the tests
 
-PYTHON=/path/to/python chooses the interpreter that .venv is made with.
+PYTHON=/path/to/python chooses the interpreter that a new .venv is made with.
 USAGE
 }
 
@@ -46,17 +46,28 @@ checksum() {
     { .venv/bin/python --version && cat requirements.txt "$1"; } | cksum
 }
 
+# Also where no network comes after it, the user is to know what works.
+say_ready() {
+    local note=
+    if [[ -n ${PYTHON:-} && -z ${made_now:-} ]]; then
+        note="; it was there already, so PYTHON=$PYTHON was not used: rm -r .venv to make it anew"
+    fi
+    echo ".venv is ready, with $(.venv/bin/python --version): source .venv/bin/activate$note"
+}
+
 # make_venv FILE: .venv with what this requirements file lists. The stamps are written last, so
 # that what an interrupted call left behind is finished by the next one.
 make_venv() {
     local requirements=$1 stamp=.venv/installed-$1 log=.venv/pip.log python file
     if [[ -x .venv/bin/python && -f $stamp && $(<"$stamp") == "$(checksum "$requirements")" ]]; then
+        say_ready
         return
     fi
     if ! { is_usable .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; }; then
         python=$(find_python)
         echo "Making .venv with $("$python" --version)"
         "$python" -m venv --clear .venv || fail "$python could not make .venv"
+        made_now=yes
     fi
     rm -f .venv/installed-*
     echo "Installing $requirements into .venv (the first time this takes some minutes)"
@@ -66,6 +77,7 @@ make_venv() {
     for file in requirements.txt "$requirements"; do
         checksum "$file" >".venv/installed-$file"
     done
+    say_ready
 }
 
 mode=${1:-}
@@ -77,8 +89,7 @@ case $mode in
 test) shift ;;
 *)
     if (($# > 1)) || [[ -n $mode && $mode != demo ]]; then
-        echo "setup_script.sh: what is '$*'?" >&2
-        usage >&2
+        echo "setup_script.sh: error: '$*': demo, test or nothing may stand here (see --help)" >&2
         exit 2
     fi
     ;;

@@ -8,16 +8,18 @@ the machine reaches.  Writes `arithmetic.json` and `arithmetic.md` into `--out`.
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from benchmarks.flags import add_device_and_out, output_folder
 from benchmarks.measure import NETWORKS, Ours, times
-from common.device import PRECISIONS, make_deterministic
-from common.files import REPOSITORY, write_file
+from common.device import PRECISIONS, choose_device, make_deterministic
+from common.errors import OneLineParser, run_program
+from common.files import write_file
 from common.fused import use_fast_form
 from common.memory import keep_freed_memory
 from common.report import describe_environment
@@ -26,15 +28,19 @@ from common.scene import load_scene
 PATCHES, SIZE, BANDS, CLASSES = 16, 7, 200, 16
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    name, description = "python -m benchmarks.arithmetic", __doc__.partition(":")[0]
+    parser = OneLineParser(prog=name, description=description)
+    add_device_and_out(parser)
+    return run_program(parser.prog, lambda: measure(parser.parse_args(arguments)), interrupted="")
+
+
+def measure(arguments: argparse.Namespace) -> None:
     """Measure both networks in both precisions."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--device", default="cpu", help="(default: cpu)")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
-    arguments = parser.parse_args()
+    device, out = choose_device(arguments.device), output_folder(arguments.out)
     keep_freed_memory()
     make_deterministic()
-    device = torch.device(arguments.device)
     result = {"environment": describe_environment(device), "precisions": {}}
     for precision in ("fp32", "bf16"):
         rows = {"matrix_product_gflops": matrix_product_rate(PRECISIONS[precision], device)}
@@ -42,9 +48,8 @@ def main() -> None:
             rows[name] = convolutions(name, precision, device)
             rows[name].append(whole_step(name, precision, device, rows[name]))
         result["precisions"][precision] = rows
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_file(arguments.out / "arithmetic.json", json.dumps(result, indent=1) + "\n")
-    write_file(arguments.out / "arithmetic.md", markdown(result))
+    write_file(out / "arithmetic.json", json.dumps(result, indent=1) + "\n")
+    write_file(out / "arithmetic.md", markdown(result))
     print(markdown(result))
 
 
@@ -135,4 +140,4 @@ def markdown(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,10 +15,11 @@ import time
 from datetime import date
 from pathlib import Path
 
-import torch
-
-from common.device import choose_precision
+from benchmarks.flags import add_device_and_out, output_folder
+from common.device import choose_device, choose_precision
+from common.errors import OneLineParser, run_program
 from common.files import REPOSITORY, write_file
+from common.flags import count
 from common.report import describe_environment
 
 MODELS = ["A2S2KResNet", "SSRN"]
@@ -37,17 +38,24 @@ REPORTS = {"A2S2KResNet": "IN_A2S2KResNet_paper/report.json", "SSRN": "IN_SSRN/r
 WORDS = {"training step": "step", "evaluation": "evaluate", "whole-scene map": "map"}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = OneLineParser(prog="python -m benchmarks.run", description=__doc__.partition(":")[0])
+    add = parser.add_argument
+    add("--rounds", type=count(1), default=5, help="of every measurement (default: 5)")
+    add("--epochs", type=count(1), default=5, help="of the whole protocol (default: 5)")
+    add("--protocol-rounds", type=count(1), default=3, help="(default: 3)")
+    add("--models", nargs="+", choices=MODELS, default=MODELS)
+    add("--only", nargs="+", choices=["step", "evaluate", "map", "protocol"])
+    add_device_and_out(parser)
+    return run_program(parser.prog, lambda: measure(parser.parse_args(arguments)), interrupted="")
+
+
+def measure(arguments: argparse.Namespace) -> None:
     """Measure all that is asked for, and write it down."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="of every measurement (default: 5)")
-    parser.add_argument("--epochs", type=int, default=5, help="of the whole protocol (default: 5)")
-    parser.add_argument("--protocol-rounds", type=int, default=3, help="(default: 3)")
-    parser.add_argument("--device", default="cpu", help="(default: cpu)")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--only", nargs="+", choices=["step", "evaluate", "map", "protocol"])
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
-    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    arguments.device = str(device)
+    out = output_folder(arguments.out)
     wanted = arguments.only or [*WORDS.values(), "protocol"]
 
     values = {}  # quantity: model: contestant: one number per round
@@ -62,7 +70,6 @@ def main() -> None:
                 for name, value in protocol(contestant, model, arguments).items():
                     note(values, name, model, contestant, value)
 
-    device = torch.device(arguments.device)
     result = {
         "date": date.today().isoformat(),
         "command": "python -m benchmarks.run " + " ".join(sys.argv[1:]),
@@ -71,9 +78,8 @@ def main() -> None:
         "protocol_epochs": arguments.epochs,
         "values": values,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_file(arguments.out / "comparison.json", json.dumps(result, indent=1) + "\n")
-    write_file(arguments.out / "comparison.md", markdown(result))
+    write_file(out / "comparison.json", json.dumps(result, indent=1) + "\n")
+    write_file(out / "comparison.md", markdown(result))
     print(markdown(result))
 
 
@@ -179,4 +185,4 @@ def spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

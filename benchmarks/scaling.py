@@ -11,14 +11,16 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.flags import add_device_and_out, output_folder
 from benchmarks.measure import NETWORKS, times
-from common.device import PRECISIONS, choose_precision, make_deterministic
+from common.device import PRECISIONS, choose_device, choose_precision, make_deterministic
+from common.errors import OneLineParser, run_program
 from common.files import REPOSITORY, write_file
+from common.flags import count
 from common.fused import use_fast_form
 from common.memory import keep_freed_memory
 from common.patches import Patches
@@ -50,26 +52,32 @@ SWEEPS = {  # what grows: (sizes, what is measured)
 }
 
 
-def main() -> None:
-    """Measure all sweeps, or one point of one in a process started for that."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--device", default="cpu", help="(default: cpu)")
-    parser.add_argument("--largest", type=int, default=2000, help="rows and columns at most")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    name, description = "python -m benchmarks.scaling", __doc__.partition(":")[0]
+    parser = OneLineParser(prog=name, description=description)
+    largest = "rows and columns at most (default: 2000)"
+    parser.add_argument("--largest", type=count(145, 2000), default=2000, help=largest)
     parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    add_device_and_out(parser)
+    return run_program(parser.prog, lambda: measure(parser.parse_args(arguments)), interrupted="")
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure all sweeps, or one point of one in a process started for that."""
+    device = choose_device(arguments.device)
     if arguments.point:
         name, size = arguments.point
-        print(json.dumps(POINTS[name](int(size), torch.device(arguments.device))))
+        print(json.dumps(POINTS[name](int(size), device)))
         return
-    result = {"environment": describe_environment(torch.device(arguments.device)), "sweeps": {}}
+    out = output_folder(arguments.out)
+    result = {"environment": describe_environment(device), "sweeps": {}}
     for name, (sizes, _) in SWEEPS.items():
         sizes = [n for n in sizes if name != "rows and columns" or n <= arguments.largest]
-        points = {size: point(name, size, arguments.device) for size in sizes}
+        points = {size: point(name, size, str(device)) for size in sizes}
         result["sweeps"][name] = points
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_file(arguments.out / "scaling.json", json.dumps(result, indent=1) + "\n")
-    write_file(arguments.out / "scaling.md", markdown(result))
+    write_file(out / "scaling.json", json.dumps(result, indent=1) + "\n")
+    write_file(out / "scaling.md", markdown(result))
     print(markdown(result))
 
 
@@ -184,4 +192,4 @@ def markdown(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

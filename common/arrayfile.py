@@ -13,7 +13,6 @@ import numpy as np
 
 from common.errors import InputError, damage_in_one_line
 from common.georeference import EnviPosition, Georeference, GeotiffPosition, import_rasterio
-from common.matfile import open_mat
 
 SUPPORTED = (
     ".mat, .npy, .tif and .tiff (GeoTIFF), .hdr (ENVI) or an ENVI data file with its .hdr beside it"
@@ -121,6 +120,8 @@ def _checked(file: ArrayFile, kind: str) -> ArrayFile:
 
 
 def _mat(path: Path, variable: str | None) -> ArrayFile:
+    from common.matfile import open_mat  # only this format needs SciPy's and HDF5's libraries
+
     return ArrayFile(path, *open_mat(path, variable))
 
 

@@ -2,24 +2,26 @@
 
 import argparse
 import dataclasses
-import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from torch import nn
 
 from common.classifier import Classifier
 from common.device import PRECISIONS, choose_device
-from common.errors import InputError, OneLineParser
+from common.errors import OneLineParser, run_program
 from common.experiment import train_and_test
-from common.mapping import evaluate
-from common.network import NetworkClassifier
+from common.flags import count, decay, file_name, positive, scene_name, share
 from common.optimizers import OPTIMIZERS
 from common.recipe import RECIPES, check_recipe, with_recipe
 from common.scene import Scene
 from common.scenefile import SCENES
 from common.settings import Settings
 from common.splits import check_split_flags, split_setting
+
+# The file of weights says how to cut patches, which network it is and what it was not trained on.
+USED_WITH_WEIGHTS = {"dataset", "data_dir", "out", "resume", "overwrite", "map", "weights"}
+USED_WITH_WEIGHTS |= {"device", "precision"}
 
 
 def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | None = None) -> int:
@@ -34,12 +36,19 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
     arguments : list of str, optional
         The command line without the program's name; ``sys.argv`` if left out.
     """
-    return run_script(
-        functools.partial(NetworkClassifier, network),
-        defaults,
-        arguments,
-        use_weights=functools.partial(evaluate, network),
-    )
+
+    # What the networks run on takes a second to import: only when the flags are known to be right.
+    def make_classifier(settings: Settings, scene: Scene) -> Classifier:
+        from common.network import NetworkClassifier
+
+        return NetworkClassifier(network, settings, scene)
+
+    def use_weights(settings: Settings) -> dict:
+        from common.mapping import evaluate
+
+        return evaluate(network, settings)
+
+    return run_script(make_classifier, defaults, arguments, use_weights)
 
 
 def run_script(
@@ -55,24 +64,20 @@ def run_script(
     `use_weights` is what ``--weights`` does; the other parameters are those of `main` and of
     `train_and_test`.
     """
-    parser = build_parser(defaults)
-    try:
+
+    def work() -> None:
         settings = read_settings(defaults, arguments)
         if settings.weights is None:
             train_and_test(make_classifier, settings)
         else:
             use_weights(settings)
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            f"\n{parser.prog}: interrupted; go on with the same command, the --out that it named, "
-            f"and --resume (with --weights: --overwrite)",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+            tell_unused(vars(build_parser(defaults).parse_args(arguments)))
+
+    go_on = (
+        "; go on with the same command, the --out that it named, and --resume (with --weights: "
+        "--overwrite)"
+    )
+    return run_program(build_parser(defaults).prog, work, go_on)
 
 
 def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
@@ -82,13 +87,21 @@ def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
         add_recipe(recipe, default=defaults.recipe)
         defaults = with_recipe(defaults, recipe.parse_known_args(arguments)[0].recipe)
     given = vars(build_parser(defaults).parse_args(arguments))
-    given["split"] = split_setting(given.pop("split", [defaults.split]))
+    if "split" in given:
+        given["split"] = split_setting(given["split"])
     settings = dataclasses.replace(defaults, **given)
-    check_split_flags(settings, defaults)
+    check_split_flags(settings, given)
     if defaults.recipe is not None:
         check_recipe(settings)
         choose_device(settings.device)
     return settings
+
+
+def tell_unused(flags: Iterable[str]) -> None:
+    """Say on stderr which flags the file of weights has made useless."""
+    if unused := set(flags) - USED_WITH_WEIGHTS:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unused))
+        print(f"note: {names}: without effect, for --weights trains nothing", file=sys.stderr)
 
 
 def build_parser(defaults: Settings) -> argparse.ArgumentParser:
@@ -98,29 +111,30 @@ def build_parser(defaults: Settings) -> argparse.ArgumentParser:
     """
     description = f"Train and test {defaults.model} on a hyperspectral scene."
     parser = OneLineParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=description,
+        argument_default=argparse.SUPPRESS,  # so that only what was given is in the result
+        epilog="Of a flag given twice the last counts.",
     )
     add = parser.add_argument
-    add("-d", "--dataset", help=f"the scene: {', '.join(SCENES)} or a .yaml file")
-    add("-i", "--iter", type=count(1), help="iterations; iteration n uses seed --seed + n")
+    add("-d", "--dataset", type=scene_name, help=f"the scene: {', '.join(SCENES)} or a .yaml file")
+    add("-i", "--iter", type=count(1, 1000), help="iterations; iteration n uses seed --seed + n")
     add("-p", "--patch", type=count(2), help="patch half-width: patches are (2p+1)×(2p+1)")
     add("-vs", "--valid_split", type=share, help="share of labelled pixels NOT trained on")
     add("--per-class", type=count(1), metavar="N", help="train on N pixels of each class instead")
-    split_help = "random (default), disjoint, or two label maps: FILE or FILE.mat:variable"
-    add("--split", nargs="+", metavar="SPLIT", help=split_help)
+    split_help = "random, disjoint, or two label maps: FILE or FILE.mat:variable"
+    add("--split", nargs="+", type=file_name, metavar="SPLIT", help=split_help)
     add("--seed", type=count(0, 2**32 - 10**6), help="seed of the first iteration")
     if defaults.recipe is not None:
         add_network_flags(parser, defaults)
-    add("--data-dir", help="where the scenes lie, else $HSI_DATA_DIR, else dataset/")
-    add("--out", help="results directory, else results/<model>_<scene>_<time>")
+    data_help = f"where {', '.join(SCENES)} lie, else $HSI_DATA_DIR, else dataset/"
+    add("--data-dir", type=file_name, help=data_help)
+    add("--out", type=file_name, help="results directory, else results/<model>_<scene>_<time>")
     add("--resume", action="store_true", help="go on where an interrupted run in --out stopped")
     add("--overwrite", action="store_true", help="replace the results in --out")
     add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
     for action in parser._actions[1:]:  # all but --help
-        default = getattr(defaults, action.dest)
-        if not default or action.dest == "split":
-            default = argparse.SUPPRESS  # no "(default: None)" in the help
-        action.default = default
+        if default := getattr(defaults, action.dest):
+            action.help += f" (default: {default})"
     return parser
 
 
@@ -137,7 +151,12 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     add("--lr", type=positive, help="learning rate")
     add("--lr-decay", type=decay, help="factor on the learning rate per epoch")
     add_recipe(parser)
-    add("--weights", metavar="FILE", help="train nothing; test and map with these weights")
+    add(
+        "--weights",
+        type=file_name,
+        metavar="FILE",
+        help="train nothing; test and map with these weights",
+    )
     add("--device", help="auto, cpu, cuda or cuda:N")
     add(
         "--precision", choices=list(PRECISIONS), help="of the convolutions; auto: bf16 if fast here"
@@ -148,48 +167,3 @@ def add_recipe(parser: argparse.ArgumentParser, **options) -> None:
     """Add the flag that other flags' defaults depend on."""
     text = "the paper's training, or a much shorter one with its own -e and --lr"
     parser.add_argument("--recipe", choices=list(RECIPES), help=text, **options)
-
-
-def count(minimum: int, maximum: int = 10**6) -> Callable[[str], int]:
-    """Return a reader of whole numbers from `minimum` to `maximum`."""
-
-    def read(text: str) -> int:
-        value = int(text) if text.isascii() and text.isdigit() else None
-        if value is None or not minimum <= value <= maximum:
-            raise argparse.ArgumentTypeError(
-                f"'{text}' is not a whole number from {minimum} to {maximum}"
-            )
-        return value
-
-    return read
-
-
-def share(text: str) -> float:
-    """Read a number strictly between 0 and 1."""
-    value = _number(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 1")
-    return value
-
-
-def positive(text: str) -> float:
-    """Read a finite number above 0."""
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
-    return value
-
-
-def decay(text: str) -> float:
-    """Read a number above 0 and at most 1."""
-    value = _number(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not above 0 and at most 1")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None

@@ -1,7 +1,6 @@
 """A spatially disjoint split: training in some blocks of the scene, tests away from them."""
 
 import numpy as np
-from scipy.ndimage import maximum_filter
 
 from common.errors import InputError
 from common.split import Split, training_count
@@ -43,6 +42,8 @@ def disjoint_split(
     InputError
         The scene is too small for two such parts.
     """
+    from scipy.ndimage import maximum_filter  # large, and only this split needs it
+
     generator = np.random.RandomState(seed)
     classes = labels.max()
     counts = np.bincount(labels.ravel(), minlength=classes + 1)

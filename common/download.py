@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from common.errors import InputError, OneLineParser
+from common.errors import InputError, OneLineParser, run_program
+from common.flags import file_name, scene_name
 from common.scene import data_directory
 from common.scenefile import SCENES, built_in
 
@@ -207,34 +208,32 @@ def download(scenes: Sequence[str], folder: Path, wait: float = 1.0) -> None:
                     hosts = {urlsplit(address).netloc for address in file["addresses"]}
                     offline = offline and hosts <= unreachable.keys()
     except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}. {GO_ON}") from error
+        raise InputError(f"cannot write {path}: {error.strerror or error}. {GO_ON}") from error
     if missing and offline:
         hosts = ", ".join(f"{host} ({why})" for host, why in unreachable.items())
         raise InputError(
-            f"No network: could not reach {hosts}. Missing: {', '.join(missing)}. "
+            f"no network: could not reach {hosts}. Missing: {', '.join(missing)}. "
             "`bash setup_script.sh demo` works without one."
         )
     if missing:
-        raise InputError(f"Not fetched: {', '.join(missing.values())}. {GO_ON}")
+        raise InputError(f"not fetched: {', '.join(missing.values())}. {GO_ON}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 all there, 2 told in a line, 130 stopped."""
     parser = OneLineParser(prog="python -m common.download", description=__doc__.split("\n")[0])
-    parser.add_argument("scene", nargs="*", help=f"{', '.join(SCENES)}; default: all of them")
-    parser.add_argument("--data-dir", help="default: $HSI_DATA_DIR, else dataset/")
-    try:
+    parser.add_argument(
+        "scene", nargs="*", type=scene_name, help=f"{', '.join(SCENES)}; default: all of them"
+    )
+    parser.add_argument("--data-dir", type=file_name, help="default: $HSI_DATA_DIR, else dataset/")
+
+    def work() -> None:
         flags = parser.parse_args(arguments)
-        if unknown := [scene for scene in flags.scene if scene not in SCENES]:
-            raise InputError(f"Unknown scene {unknown[0]!r}: there are {', '.join(SCENES)}.")
+        if unknown := [key for key in flags.scene if key not in SCENES]:
+            raise InputError(f"unknown scene {unknown[0]!r}: there are {', '.join(SCENES)}")
         download(flags.scene or SCENES, data_directory(flags.data_dir))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"Interrupted. {GO_ON}", file=sys.stderr)
-        return 130
-    return 0
+
+    return run_program(parser.prog, work, interrupted=f". {GO_ON}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import numpy as np
 from common.classifier import Classifier, Trained
 from common.errors import InputError
 from common.memory import keep_freed_memory
-from common.page import write_page
 from common.report import Iteration, build_report, report_text
 from common.results import (
     map_files,
@@ -76,7 +75,7 @@ def train_and_test(
             write_scene(out, scene)
         announce(scene, classifier.environment["device"], out)
         report = _iterate(classifier, settings, scene, splits, out)
-        write_page(out)
+        add_page(out)
     print_report(report, out)
     return report
 
@@ -146,6 +145,13 @@ def _drawn(
     drawn = np.full(scene.labels.shape, nothing, of_test.dtype)
     drawn.flat[test], drawn.flat[others] = of_test, of_others
     return drawn
+
+
+def add_page(out: Path) -> None:
+    """Write ``report.html`` and ``figures/`` from the other results."""
+    from common.page import write_page  # Matplotlib is large, and needed only after all else
+
+    write_page(out)
 
 
 def print_report(report: dict, out: Path) -> None:

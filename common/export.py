@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError, OneLineParser
+from common.errors import InputError, OneLineParser, run_program
 from common.files import REPOSITORY, write_file
+from common.flags import file_name
 from common.weights import Weights, load_weights
 
 OPSET = 18
@@ -269,16 +270,20 @@ def compare(model: bytes, network: nn.Module, shape: tuple[int, ...]) -> Agreeme
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 written, 1 failed the check, 2 wrong input."""
     parser = OneLineParser(prog="python -m common.export", description=__doc__.split(":")[0])
-    parser.add_argument("weights", type=Path, help="run_<n>/weights.pt of a training run")
-    parser.add_argument("onnx", type=Path, help="file to write, .onnx")
-    try:
+    parser.add_argument("weights", type=file_name, help="run_<n>/weights.pt of a training run")
+    parser.add_argument("onnx", type=file_name, help="file to write, .onnx")
+
+    def work() -> int:
         flags = parser.parse_args(arguments)
-        print(export(flags.weights, flags.onnx))
-    except (InputError, ExportError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    print(f"Written: {flags.onnx}")
-    return 0
+        try:
+            print(export(Path(flags.weights), Path(flags.onnx)))
+        except ExportError as error:
+            print(f"{parser.prog}: error: {error}", file=sys.stderr)
+            return 1
+        print(f"Written: {flags.onnx}")
+        return 0
+
+    return run_program(parser.prog, work, interrupted="")
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ def draw_figures(outcome: Outcome) -> dict[str, Figure]:
         }
         figures = {name: figure for name, figure in figures.items() if figure is not None}
         for figure in figures.values():  # laid out once, not again for every file
-            figure.draw_without_rendering()
-            figure.draw_without_rendering()  # the first time, labels are still to find their size
-            figure.set_layout_engine("none")
+            for _ in range(2):  # the first time, labels are still to find their size
+                figure.get_layout_engine().execute(figure)
+            figure.set_layout_engine(None)  # with "none" every file would be drawn twice
     return figures
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from matplotlib.colors import to_rgb
+from PIL import ImageColor
 
 from common.errors import InputError
 from common.files import UNFINISHED
@@ -117,7 +117,7 @@ def map_writer(
     """
     dtype = np.dtype(np.uint8 if len(class_names) < 256 else np.uint16)
     names = ("Unclassified", *class_names)
-    palette = [(0, 0, 0), *(tuple(round(255 * c) for c in to_rgb(colour)) for colour in colours)]
+    palette = [(0, 0, 0), *map(ImageColor.getrgb, colours)]
     writer = _geotiff_map if isinstance(georeference, GeotiffPosition) else _envi_map
     folder = path_stem.parent
     with tempfile.TemporaryDirectory(

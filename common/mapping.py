@@ -11,10 +11,9 @@ from tqdm import tqdm
 
 from common.device import choose_device, make_deterministic
 from common.errors import InputError
-from common.experiment import announce, print_report
+from common.experiment import add_page, announce, print_report
 from common.memory import keep_freed_memory
 from common.network import build, check_patch, network_environment, scene_patches
-from common.page import write_page
 from common.predict import classify
 from common.report import Iteration, build_report
 from common.results import (
@@ -85,7 +84,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
         report["trained_with"] = weights.settings | {"seed": weights.seed}
         report["mapped_per_class"] = mapped.tolist()
         write_report(out, report)
-        write_page(out)
+        add_page(out)
     print_report(report, out)
     return report
 

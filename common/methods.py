@@ -135,6 +135,8 @@ def read_method(directory: Path) -> Method:
     except ValueError as error:
         raise InputError(f"{path}: damaged, this is no JSON ({error})") from error
     try:
+        if not report["oa"]:
+            raise InputError(f"{path}: of a map without ground truth; there is no accuracy in it")
         return _from_report(directory, report)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)

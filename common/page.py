@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from common.errors import InputError, OneLineParser, damage_in_one_line
+from common.errors import OneLineParser, damage_in_one_line, run_program
 from common.figures import (
     draw_figures,
     encoded,
@@ -22,6 +22,7 @@ from common.figures import (
     write_figures,
 )
 from common.files import write_file
+from common.flags import file_name
 from common.outcome import Outcome, read_outcome
 from common.pictures import png
 from common.report import split_count, split_name
@@ -255,17 +256,16 @@ def _tables(report: dict) -> list[dict]:
 def main(arguments: list[str] | None = None) -> int:
     """Write the page of a results directory; return the exit status."""
     description = "Write report.html and figures/ of a results directory anew."
-    parser = OneLineParser(prog="common.page", description=description)
-    parser.add_argument("results", type=Path, metavar="RESULTS_DIRECTORY")
-    try:
-        out = parser.parse_args(arguments).results
+    parser = OneLineParser(prog="python -m common.page", description=description)
+    parser.add_argument("results", type=file_name, metavar="RESULTS_DIRECTORY")
+
+    def work() -> None:
+        out = Path(parser.parse_args(arguments).results)
         with damage_in_one_line(out, "results directory"):
             write_page(out)
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    print(out / "report.html")
-    return 0
+        print(out / "report.html")
+
+    return run_program(parser.prog, work, interrupted="")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import InputError, OneLineParser
+from common.errors import InputError, OneLineParser, run_program
 from common.files import write_file
+from common.flags import file_name
 from common.methods import DISTINGUISHING, Method, read_methods, with_distinct_names
 from common.significance import Comparison, compare
 from common.significance_tables import left_out_notes, mcnemar_table, paired_table, tests_csv
@@ -110,13 +111,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="Gather results directories of one scene into one table: classes as rows, "
         "methods as columns, best in bold, and tests of significance.",
     )
-    parser.add_argument("directories", nargs="+", type=Path, metavar="RESULTS_DIR")
+    parser.add_argument("directories", nargs="+", type=file_name, metavar="RESULTS_DIR")
     parser.add_argument(
         "--format", choices=SUFFIXES, help="default: what --out's ending says (.tex, .csv), else md"
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=file_name,
         help="file to write, replaced where it exists; default: standard output. Beside a .csv, "
         "<name>_tests.csv holds the tests",
     )
@@ -150,13 +151,24 @@ def against_reference(methods: Sequence[Method], reference: str | None) -> list[
     return [compare(known[0], method) for method in methods if method is not known[0]]
 
 
+def format_of(out: Path | None) -> str:
+    """Return the format that the file's ending says, Markdown without a file."""
+    if out is None:
+        return "md"
+    for name, suffix in SUFFIXES.items():
+        if out.suffix.lower() == suffix:
+            return name
+    known = ", ".join(SUFFIXES.values())
+    raise InputError(f"--out {out}: its ending says no format; use {known}, or add --format")
+
+
 def write(flags: argparse.Namespace) -> None:
     """Write what the command line asks for; raises InputError where that cannot be done."""
-    methods = named(read_methods(flags.directories), flags.names)
+    out = flags.out and Path(flags.out)
+    chosen = flags.format or format_of(out)
+    methods = named(read_methods(list(map(Path, flags.directories))), flags.names)
     comparisons = against_reference(methods, flags.reference)
     notes = left_out_notes(comparisons)
-    ending = flags.out.suffix.lower() if flags.out else None
-    chosen = flags.format or next((f for f, s in SUFFIXES.items() if s == ending), "md")
     tests = None
     if chosen == "csv":
         text, tests = accuracies_csv(methods), tests_csv(comparisons)
@@ -166,28 +178,23 @@ def write(flags: argparse.Namespace) -> None:
         tables = (mcnemar_table(comparisons), paired_table(comparisons))
         tables = [accuracy_table(methods, notes), *filter(None, tables)]
         text = markdown(tables) if chosen == "md" else latex(tables)
-    if flags.out is None:
+    if out is None:
         print(text, end="")
         if tests and comparisons:
             print("note: --out FILE writes the tests too, to FILE's _tests.csv", file=sys.stderr)
         return
     try:
-        write_file(flags.out, text)
+        write_file(out, text)
         if tests and comparisons:
-            write_file(flags.out.with_name(f"{flags.out.stem}_tests.csv"), tests)
+            write_file(out.with_name(f"{out.stem}_tests.csv"), tests)
     except OSError as error:
-        raise InputError(f"--out {flags.out}: cannot be written ({error.strerror})") from error
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 done, 2 wrong input, told in one line."""
     parser = build_parser()
-    try:
-        write(parser.parse_args(arguments))
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program(parser.prog, lambda: write(parser.parse_args(arguments)), interrupted="")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 import io
 
 import numpy as np
-from matplotlib.colors import to_rgb
-from PIL import Image
+from PIL import Image, ImageColor
 
 from common.scene import Scene
 
@@ -16,8 +15,7 @@ LARGE_SIDE = 1200  # pixels of an enlarged map, about
 
 def palette(colours: tuple[str, ...]) -> np.ndarray:
     """Colours of the labels 0, black, and 1..C: uint8 (C + 1, 3)."""
-    rgb = np.array([(0, 0, 0), *(to_rgb(colour) for colour in colours)])
-    return (255 * rgb).round().astype(np.uint8)
+    return np.array([(0, 0, 0), *map(ImageColor.getrgb, colours)], np.uint8)
 
 
 def colour_labels(labels: np.ndarray, colours: tuple[str, ...]) -> np.ndarray:

@@ -6,15 +6,18 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from common.files import REPOSITORY
 from common.metrics import confusion_matrix, scores
 from common.scene import Scene
 from common.settings import Settings
 from common.split import Split, leak_share
+
+if TYPE_CHECKING:
+    import torch
 
 SUMMARISED = ("oa", "aa", "kappa", "aa_users")
 
@@ -111,8 +114,10 @@ def _mean_and_std_where_tested(per_class: np.ndarray) -> tuple[np.ndarray, np.nd
     return mean, std
 
 
-def describe_environment(device: torch.device) -> dict:
+def describe_environment(device: "torch.device") -> dict:
     """Versions, machine and commit a run was made with."""
+    import torch  # large, and programs that only read reports do without
+
     on_gpu = device.type == "cuda"
     return {
         "python": platform.python_version(),

@@ -51,6 +51,8 @@ def output_directory(settings: Settings) -> Path:
         The directory holds something and neither ``--overwrite`` nor ``--resume`` was given, or
         to overwrite it would remove the very weights to be evaluated.
     """
+    if settings.overwrite and settings.out is None:
+        raise InputError("--overwrite: say with --out which results to replace")
     if settings.resume:
         if settings.out is None:
             raise InputError("--resume: say with --out which run is to go on")

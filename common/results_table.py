@@ -5,11 +5,11 @@ and the `report.txt` beside each `report.json`.  With ``--check`` it writes noth
 where a table is not up to date.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
+from common.errors import OneLineParser, run_program
 from common.files import REPOSITORY, write_file
 from common.recipe import with_recipe
 from common.report import report_text, split_count
@@ -153,9 +153,16 @@ def between_marks(text: str, name: str, content: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Rewrite the README's table, or with ``--check`` compare it; return the exit status."""
-    parser = argparse.ArgumentParser(description="Write the results table into README.md.")
+    description = "Write the results table into README.md."
+    parser = OneLineParser(prog="python -m common.results_table", description=description)
     parser.add_argument("--check", action="store_true", help="compare only")
-    check = parser.parse_args(arguments).check
+    return run_program(
+        parser.prog, lambda: write_tables(parser.parse_args(arguments).check), interrupted=""
+    )
+
+
+def write_tables(check: bool) -> int:
+    """Write the README's tables, or `check` only; return the exit status, 1 where they are old."""
     readme = REPOSITORY / "README.md"
     text = readme.read_text()
     reports = read_reports(REPOSITORY / "results" / "published")

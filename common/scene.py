@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,9 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
         The key is unknown, a file is missing or damaged, or cube and ground truth do not fit.
     """
     description = describe(key, data_directory(data_dir))
+    folder = None if data_dir is None else Path(data_dir)
+    if folder and key in SCENES and not folder.is_dir() and (folder.exists() or key == "IN"):
+        raise InputError(f"--data-dir {data_dir}: not a directory")
     if key == "IN" and (missing := _missing(description)):
         cube, labels = _indian_pines_from_tensorly()
         source = f"tensorly.datasets.load_indian_pines() (no {missing[0].name} in the data folder)"
@@ -103,7 +107,7 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
     if key in SCENES and (missing := _missing(description)):
         cure = "bash setup_script.sh"
         if data_dir is not None:
-            cure = f"python -m common.download {key} --data-dir {data_dir}"
+            cure = f"python -m common.download {key} --data-dir {shlex.quote(data_dir)}"
         raise InputError(f"{missing[0]}: no such file; fetch it with: {cure}")
     file = open_array(description.cube.path, description.cube.variable)
     labels, source = None, file.path.name

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from matplotlib import colormaps
-from matplotlib.colors import is_color_like, to_hex
 
 from common.errors import InputError
 from common.files import REPOSITORY
@@ -174,6 +172,10 @@ def _text(value: object) -> str:
 
 
 def _colour(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+        return value.lower()
+    from matplotlib.colors import is_color_like, to_hex  # large, and few files have other colours
+
     if not isinstance(value, str) or not is_color_like(value):
         raise ValueError(
             f'holds {reprlib.repr(value)}, which is not a colour; write "#rrggbb" in quotes'
@@ -212,6 +214,9 @@ def default_colours(classes: int) -> tuple[str, ...]:
     okabe_ito = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
     if classes <= len(okabe_ito):
         return okabe_ito[:classes]
+    from matplotlib import colormaps  # large, and few scenes have so many classes without colours
+    from matplotlib.colors import to_hex
+
     tables = ("tab20", "tab20b", "tab20c")
     colours = [to_hex(colour) for name in tables for colour in colormaps[name].colors]
     if classes <= len(colours):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 
 from common.methods import Method, UnavailableError, correctness
 
@@ -88,6 +87,8 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
     only_first = int(np.sum(first_right & ~second_right))
     only_second = int(np.sum(second_right & ~first_right))
     differing = only_first + only_second
+    from scipy import stats  # large, and a table of one method needs none
+
     p = float(stats.binomtest(only_first, differing).pvalue) if differing else None
     return McNemar(len(first_right), only_first, only_second, p)
 
@@ -98,6 +99,8 @@ def paired_t(first: np.ndarray, second: np.ndarray) -> PairedT:
     mean = float(difference.mean())
     if np.ptp(difference) < 1e-12:  # rounding is no spread
         return PairedT(len(difference), mean if abs(mean) > 1e-12 else 0.0, None, None)
+    from scipy import stats
+
     result = stats.ttest_rel(first, second)
     return PairedT(len(difference), mean, float(result.statistic), float(result.pvalue))
 

@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import maximum_filter
 
 from common.errors import InputError
 
@@ -119,6 +118,8 @@ def leak_share(split: Split, shape: tuple[int, int], half_width: int) -> float:
     What a network saw in training it may see again in such a patch, so that a test tells less
     about new ground.
     """
+    from scipy.ndimage import maximum_filter  # large, and needed for the report only
+
     training = split.as_map(shape) == 1
     contains = maximum_filter(training, size=2 * half_width + 1, mode="constant")
     return float(contains.flat[split.test].mean())

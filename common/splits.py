@@ -1,5 +1,6 @@
 """The splits that the flags ask for, one per iteration."""
 
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,9 @@ def split_setting(words: list[str]) -> str | tuple[str, str]:
     return words[0] if named else tuple(words)
 
 
-def check_split_flags(settings: Settings, default: Settings) -> None:
-    """Raise InputError where flags about the split do not go together."""
-    given_share = settings.valid_split != default.valid_split
+def check_split_flags(settings: Settings, given: Container[str]) -> None:
+    """Raise InputError where flags about the split, among those `given`, do not go together."""
+    given_share = "valid_split" in given
     fixed = settings.split not in NAMED
     if settings.per_class and given_share:
         raise InputError("--per-class and -vs both say how many pixels train; leave one out")

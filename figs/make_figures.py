@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
+from common.errors import OneLineParser, run_program
 from common.figures import encoded, maps
 from common.files import write_file
 from common.outcome import read_outcome
@@ -37,6 +38,17 @@ def diagrams(folder: Path) -> None:
     draw_efr(a2s2k, PATCH, folder / "EFR")
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Draw all of them; return the exit status."""
+    parser = OneLineParser(prog="make_figures.py", description="Draw the pictures of the README.")
+
+    def work() -> None:
+        parser.parse_args(arguments)
+        result_maps(ROOT / "figs" / "IN_maps.png")
+        diagrams(ROOT / "figs")
+
+    return run_program(parser.prog, work, interrupted="")
+
+
 if __name__ == "__main__":
-    result_maps(ROOT / "figs" / "IN_maps.png")
-    diagrams(ROOT / "figs")
+    sys.exit(main())

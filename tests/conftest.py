@@ -58,6 +58,6 @@ def without_pages():
     Runs that tests start as programs leave theirs.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.experiment, "write_page", lambda out: None)
-        patch.setattr(common.mapping, "write_page", lambda out: None)
+        patch.setattr(common.experiment, "add_page", lambda out: None)
+        patch.setattr(common.mapping, "add_page", lambda out: None)
         yield

@@ -81,7 +81,8 @@ def test_help(copy, flag):
 def test_unknown_mode(copy, arguments):
     process = copy.run(*arguments)
     assert process.returncode == 2
-    assert "usage: " in process.stderr
+    assert process.stderr.startswith(f"setup_script.sh: error: '{' '.join(arguments)}': ")
+    assert process.stderr.count("\n") == 1
     assert copy.calls == []
 
 
@@ -93,8 +94,12 @@ def test_no_mode_makes_venv_once_and_fetches_the_scenes(copy, tmp_path):
         f"{PIP} requirements.txt",
         "-m common.download",
     ]
-    copy.run(cwd=Path("/"))
+    assert process.stdout.endswith(
+        "\n.venv is ready, with Python 3.11.0: source .venv/bin/activate\n"
+    )
+    process = copy.run(cwd=Path("/"))
     assert copy.calls == ["-m common.download"]
+    assert f"it was there already, so PYTHON={copy.python} was not used" in process.stdout
 
 
 def test_python_relative_to_the_working_directory(copy, tmp_path):
