@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import InputError, damage_in_one_line
+from common.files import check_is_file
 from common.georeference import EnviPosition, Georeference, GeotiffPosition, import_rasterio
 from common.matfile import open_mat
+from common.memory import check_fits
 
 SUPPORTED = (
     ".mat, .npy, .tif and .tiff (GeoTIFF), .hdr (ENVI) or an ENVI data file with its .hdr beside it"
@@ -78,8 +80,7 @@ def open_array(path: Path, variable: str | None = None) -> ArrayFile:
         two or three dimensions, or a `variable` that does not fit.
     """
     suffix = path.suffix.lower()
-    if not path.is_file():
-        raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    check_is_file(path)
     if variable is not None and suffix != ".mat":
         raise InputError(f"{path}: only a .mat file has variables; leave out '{variable}'")
     if suffix == ".mat":
@@ -109,6 +110,7 @@ def _checked(file: ArrayFile, kind: str) -> ArrayFile:
         shape = shape[:2]
 
     def read_rows(start: int, stop: int) -> np.ndarray:
+        check_fits(path, (min(stop, shape[0]) - start, *shape[1:]), dtype)
         with damage_in_one_line(path, kind):
             rows = file.read_rows(start, min(stop, shape[0]))
             return np.array(rows, dtype, order="C").reshape(-1, *shape[1:])

@@ -6,12 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+LONGEST_LINE = 2000  # characters
+
 
 class InputError(Exception):
     """Bad input, told in one line: what is wrong (file, flag or value) and what to do.
 
-    The command line prints it on stderr and exits with status 2.
+    The command line prints it on stderr and exits with status 2.  Line feeds and the like, which
+    names in a file may hold, are written as escapes, and what is too long is cut in its middle.
     """
+
+    def __init__(self, message: object) -> None:
+        text = str(message)
+        if len(text) > LONGEST_LINE:
+            text = f"{text[: LONGEST_LINE // 2]} … {text[-LONGEST_LINE // 2 :]}"
+        super().__init__(
+            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        )
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -106,12 +106,13 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
             cure = f"python -m common.download {key} --data-dir {data_dir}"
         raise InputError(f"{missing[0]}: no such file; fetch it with: {cure}")
     file = open_array(description.cube.path, description.cube.variable)
-    labels, source = None, file.path.name
+    truth, source = None, file.path.name
     if description.ground_truth is not None:
-        labels = open_array(description.ground_truth.path, description.ground_truth.variable).read()
-        if description.ground_truth.path != description.cube.path:
-            source += f", {description.ground_truth.path.name}"
-    _check_shapes(description, file.shape, labels)
+        truth = open_array(description.ground_truth.path, description.ground_truth.variable)
+        if truth.path != file.path:
+            source += f", {truth.path.name}"
+    _check_shapes(description, file.shape, truth and truth.shape)
+    labels = truth and truth.read()
     cube = file.read() if in_memory else file
     return _scene(description, key, cube, labels, source, file)
 
@@ -259,19 +260,19 @@ def _labels_with_data(
 
 
 def _check_shapes(
-    description: Description, cube: tuple[int, ...], labels: np.ndarray | None
+    description: Description, cube: tuple[int, ...], labels: tuple[int, ...] | None
 ) -> None:
     """Raise InputError unless the cube is rows × cols × bands and the ground truth fits it."""
     where = f"{description.cube.path}"
     size = "×".join(map(str, cube))
     if len(cube) != 3:
         raise InputError(f"{where}: the cube is {size}, not rows × cols × bands")
-    if labels is not None and labels.shape != cube[:2]:
-        truth = "×".join(map(str, labels.shape))
+    if labels is not None and labels != cube[:2]:
+        truth = "×".join(map(str, labels))
         hint = "they must have the same rows and columns"
-        if labels.shape == cube[1:]:
+        if labels == cube[1:]:
             hint = "its bands come first; store it as numpy.moveaxis(cube, 0, 2)"
-        elif labels.shape in (cube[1::-1], cube[:0:-1], cube[::2], cube[::-2]):
+        elif labels in (cube[1::-1], cube[:0:-1], cube[::2], cube[::-2]):
             hint = "one of them is transposed"
         raise InputError(
             f"{where}, {description.ground_truth.path}: cube and ground truth do not fit: the cube "
