@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from common.memory import check_fits
 SUPPORTED = (
     ".mat, .npy, .tif and .tiff (GeoTIFF), .hdr (ENVI) or an ENVI data file with its .hdr beside it"
 )
+LARGEST_HEADER = 1 << 20  # bytes of an ENVI header
 NANOMETRES = {
     "nanometers": 1.0,
     "nanometres": 1.0,
@@ -153,7 +153,7 @@ def _envi(path: Path, header_path: Path) -> ArrayFile:
     from spectral.io.spyfile import SpyFile
 
     logging.getLogger("spectral").setLevel(logging.CRITICAL)  # else it talks on stderr
-    with damage_in_one_line(path, "ENVI file"), warnings.catch_warnings(action="ignore"):
+    with damage_in_one_line(path, "ENVI file"):
         header = _read_envi_header(path, header_path)
         try:
             image = envi.open(header_path, None if path == header_path else path)
@@ -189,6 +189,7 @@ def _read_envi_header(path: Path, header_path: Path) -> dict[str, str | list[str
     from spectral.io import envi
 
     try:
+        check_is_file(header_path, largest=LARGEST_HEADER)
         header_path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
@@ -210,12 +211,7 @@ def _read_envi_header(path: Path, header_path: Path) -> dict[str, str | list[str
 
 def _geotiff(path: Path) -> ArrayFile:
     rasterio = import_rasterio(path)
-    # Env: outside of it GDAL prints its warnings; rasterio adds one where no position is stated.
-    with (
-        damage_in_one_line(path, "GeoTIFF"),
-        rasterio.Env(),
-        warnings.catch_warnings(action="ignore"),
-    ):
+    with damage_in_one_line(path, "GeoTIFF"), rasterio.Env():  # else GDAL prints its warnings
         image = rasterio.open(path, driver="GTiff")
 
         def read_rows(start: int, stop: int) -> np.ndarray:

@@ -32,6 +32,7 @@ def open_mat(
             with h5py.File(path, "r") as file:
                 shapes = {name: _shape_v73(file, name) for name in file if name[:1] != "#"}
                 name = _choose(path, variable, shapes)
+                check_fits(path, file[name].chunks or (), file[name].dtype)
                 return shapes[name], file[name].dtype, lambda *rows: _rows_v73(path, name, *rows)
         with open(path, "rb") as file:
             variables = {found.name: found for found in list_variables(file)}

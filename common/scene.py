@@ -16,6 +16,7 @@ from common.labels import labels_and_classes
 from common.scenefile import SCENES, Description, bands_to_show, default_colours, describe
 
 VALUES_PER_BLOCK = 2**24  # of a cube that are looked at together
+LARGEST_VALUE = 1e100  # whose square float64 still holds
 
 
 @dataclass(frozen=True)
@@ -198,24 +199,26 @@ def has_data(cube: np.ndarray, nodata: float | None) -> np.ndarray:
 def valid_pixels(
     cube: np.ndarray, nodata: float | None, where: str, first_row: int = 0
 ) -> np.ndarray:
-    """Like `has_data`, and check that what is data are finite numbers.
+    """Like `has_data`, and check that what is data are finite numbers of sensible size.
 
     Raises
     ------
     InputError
-        Other pixels hold NaN or infinite values; the message starts with `where` and counts rows
-        from `first_row`, that of the cube's first row in its scene.
+        Other pixels hold NaN, infinite or enormous values; the message starts with `where` and
+        counts rows from `first_row`, that of the cube's first row in its scene.
     """
     valid = has_data(cube, nodata)
     if cube.dtype.kind == "f":
-        wrong = ~np.isfinite(cube) & valid[..., None]
+        largest = cube.dtype.type(min(LARGEST_VALUE, float(np.finfo(cube.dtype).max)))
+        wrong = ~((cube <= largest) & (cube >= -largest)) & valid[..., None]
         if wrong.any():
             row, col, band = np.argwhere(wrong)[0]
+            value = cube[row, col, band]
             raise InputError(
-                f"{where}: {cube[row, col, band]} in {wrong.sum()} places of "
+                f"{where}: {value} in {wrong.sum()} places of "
                 f"{wrong.any(axis=2).sum()} pixels, first at row {first_row + row}, column {col}, "
-                f"band {band}; replace them, or write 'nodata: nan' in the scene file to leave out "
-                f"such pixels"
+                f"band {band}; replace them, or write 'nodata: {value}' in the scene file to leave "
+                f"out such pixels"
             )
     return valid
 

@@ -17,7 +17,7 @@ from common.errors import InputError
 from common.scene import load_scene
 from common.weights import load_weights
 
-SAFETY_NET = 4 << 30  # bytes beyond which allocating fails, before the machine suffers
+SAFETY_NET = 4 << 30  # bytes: allocating more fails, before the machine suffers
 
 
 def memory(entry: str) -> float:
@@ -55,6 +55,7 @@ def attempt(path: Path) -> dict:
 
 
 if __name__ == "__main__":
+    os.chdir(sys.argv[1])  # where code that ran would leave its mark
     limit = int(memory("VmData") * 2**20) + SAFETY_NET
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     answers = os.fdopen(os.dup(1), "w")
