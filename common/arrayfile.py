@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import InputError, damage_in_one_line
+from common.files import check_is_file
 from common.georeference import EnviPosition, Georeference, GeotiffPosition, import_rasterio
+from common.memory import check_fits
 
 SUPPORTED = (
     ".mat, .npy, .tif and .tiff (GeoTIFF), .hdr (ENVI) or an ENVI data file with its .hdr beside it"
 )
+LARGEST_HEADER = 1 << 20  # bytes of an ENVI header
 NANOMETRES = {
     "nanometers": 1.0,
     "nanometres": 1.0,
@@ -77,8 +79,7 @@ def open_array(path: Path, variable: str | None = None) -> ArrayFile:
         two or three dimensions, or a `variable` that does not fit.
     """
     suffix = path.suffix.lower()
-    if not path.is_file():
-        raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    check_is_file(path)
     if variable is not None and suffix != ".mat":
         raise InputError(f"{path}: only a .mat file has variables; leave out '{variable}'")
     if suffix == ".mat":
@@ -108,6 +109,7 @@ def _checked(file: ArrayFile, kind: str) -> ArrayFile:
         shape = shape[:2]
 
     def read_rows(start: int, stop: int) -> np.ndarray:
+        check_fits(path, (min(stop, shape[0]) - start, *shape[1:]), dtype)
         with damage_in_one_line(path, kind):
             rows = file.read_rows(start, min(stop, shape[0]))
             return np.array(rows, dtype, order="C").reshape(-1, *shape[1:])
@@ -152,7 +154,7 @@ def _envi(path: Path, header_path: Path) -> ArrayFile:
     from spectral.io.spyfile import SpyFile
 
     logging.getLogger("spectral").setLevel(logging.CRITICAL)  # else it talks on stderr
-    with damage_in_one_line(path, "ENVI file"), warnings.catch_warnings(action="ignore"):
+    with damage_in_one_line(path, "ENVI file"):
         header = _read_envi_header(path, header_path)
         try:
             image = envi.open(header_path, None if path == header_path else path)
@@ -188,6 +190,7 @@ def _read_envi_header(path: Path, header_path: Path) -> dict[str, str | list[str
     from spectral.io import envi
 
     try:
+        check_is_file(header_path, largest=LARGEST_HEADER)
         header_path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
@@ -209,12 +212,7 @@ def _read_envi_header(path: Path, header_path: Path) -> dict[str, str | list[str
 
 def _geotiff(path: Path) -> ArrayFile:
     rasterio = import_rasterio(path)
-    # Env: outside of it GDAL prints its warnings; rasterio adds one where no position is stated.
-    with (
-        damage_in_one_line(path, "GeoTIFF"),
-        rasterio.Env(),
-        warnings.catch_warnings(action="ignore"),
-    ):
+    with damage_in_one_line(path, "GeoTIFF"), rasterio.Env():  # else GDAL prints its warnings
         image = rasterio.open(path, driver="GTiff")
 
         def read_rows(start: int, stop: int) -> np.ndarray:

@@ -27,6 +27,7 @@ from common.scenefile import SCENES, built_in
 TIMEOUT = 20.0  # seconds without a byte
 TRIES = 3  # connections to one address for one file
 CHUNK = 1 << 18  # bytes
+LARGEST = 1 << 30  # bytes; the largest scene has a tenth of that
 GO_ON = "The same command goes on where this one stopped."
 
 
@@ -111,6 +112,9 @@ def _transfer(address: str, part: Path) -> None:
                 break
             file.write(chunk)
             received += len(chunk)
+            if received > LARGEST:
+                part.unlink()
+                raise _AddressError(f"more than {LARGEST >> 20} MiB")
             bar.update(len(chunk))
     if total is not None and received < total:  # http.client ends such a body without an error
         raise _CutOffError(f"cut off after {received} of {total} bytes")

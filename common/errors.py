@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -44,7 +45,8 @@ class OneLineParser(argparse.ArgumentParser):
 def damage_in_one_line(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a parser raises on a damaged or foreign file into an `InputError`."""
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):  # which would be further lines
+            yield
     except InputError:
         raise
     except Exception as error:  # parsers raise anything at all on a damaged file

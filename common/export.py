@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from common.errors import InputError, OneLineParser, run_program
 from common.files import REPOSITORY, write_file
 from common.flags import file_name
-from common.weights import Weights, load_weights
+from common.weights import Weights, check_state, load_weights
 
 OPSET = 18
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
@@ -84,11 +84,8 @@ def export(weights_file: Path, onnx_file: Path) -> Agreement:
     if not onnx_file.parent.is_dir():
         raise InputError(f"{onnx_file}: no such folder to write to")
     weights = load_weights(weights_file)
-    try:
-        network, notes = trained_network(weights), metadata(weights)
-        shape = patch_shape(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{weights_file}: does not fit the network {weights.model}") from error
+    check_state(network_class(weights.model), weights, str(weights_file))
+    network, notes, shape = trained_network(weights), metadata(weights), patch_shape(weights)
     model = onnx_model(network, shape, notes)
     agreement = compare(model, network, shape)
     if not agreement.close:
@@ -110,15 +107,7 @@ def check_packages() -> None:
 
 
 def trained_network(weights: Weights) -> nn.Module:
-    """Build the plain network with its trained weights: float32, CPU, evaluation mode.
-
-    Raises
-    ------
-    InputError
-        The repository has no such network.
-    KeyError, TypeError, ValueError, RuntimeError
-        The weights are not this network's.
-    """
+    """Build the plain network with its trained weights: float32, CPU, evaluation mode."""
     network = network_class(weights.model)(**weights.network)
     network.load_state_dict(weights.state)
     return network.float().eval()

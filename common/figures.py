@@ -26,6 +26,7 @@ STYLE = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "report",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a class may be called $5
 }
 NOT_CLASSIFIED = (226, 230, 234)  # in shaded maps, none of whose shades it is
 LARGEST_SIDE = 1200  # pixels of a drawn map; of larger ones every n-th row and column is drawn

@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -14,6 +16,21 @@ except ImportError:  # Windows
 
 UNFINISHED = ".unfinished_"  # how names begin of files and folders until they are whole
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def check_is_file(path: Path, name: str | None = None, largest: int | None = None) -> None:
+    """Raise InputError, which begins with `name`, unless there is a file, of so many bytes at most.
+
+    Pipes and devices are none: they may never end, nor even begin.
+    """
+    name = name or str(path)
+    if not os.path.isfile(path):  # unlike Path.is_file, it takes any name whatsoever
+        kind = "no such file"
+        if os.path.exists(path):
+            kind = "a folder, not a file" if os.path.isdir(path) else "not a file"
+        raise InputError(f"{name}: {kind}")
+    if largest is not None and os.path.getsize(path) > largest:
+        raise InputError(f"{name}: larger than {largest >> 10} KiB; is this the right file?")
 
 
 def write_file(path: Path, content: bytes | str) -> None:

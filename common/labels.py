@@ -5,6 +5,8 @@ import numpy as np
 from common.errors import InputError
 from common.scenefile import Description
 
+MOST_CLASSES = 65_534  # which with 0 and 65535 fit into 16 bits
+
 
 def labels_and_classes(
     description: Description, labels: np.ndarray, least: int = 2
@@ -21,6 +23,12 @@ def labels_and_classes(
             f"{where}: the ground truth holds fractions, NaN or infinity; labels are whole numbers"
         )
     ignored = np.isin(labels, description.ignored_label)
+    largest = labels[~ignored].max(initial=0)
+    if largest > MOST_CLASSES:
+        raise InputError(
+            f"{where}: the ground truth holds {largest:g}, but there can be no more than "
+            f"{MOST_CLASSES} classes; list labels that are no classes under 'ignored_label'"
+        )
     shift = 0 if 0 in description.ignored_label else 1
     labels = np.where(ignored, 0, labels.astype(np.int64) + shift)
     found = np.unique(labels[~ignored])

@@ -28,7 +28,7 @@ from common.results import (
 from common.scene import Scene, load_scene, valid_pixels
 from common.settings import Settings
 from common.split import Split
-from common.weights import Weights, load_weights
+from common.weights import Weights, check_state, load_weights
 
 VALUES_PER_BLOCK = 2**25  # of the cube, read and classified at a time: 128 MiB in float32
 SAME_BAND_NM = 5.0
@@ -63,6 +63,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     if not scene.classes:
         scene, settings = _without_ground_truth(weights, scene, settings)
     _check_bands(weights, scene, settings.weights)
+    check_state(network, weights, f"--weights {settings.weights}")
     check_patch(settings.patch, scene)
     make_deterministic()
     split = untrained_pixels(weights, scene)
@@ -147,7 +148,8 @@ def untrained_pixels(weights: Weights, scene: Scene) -> Split:
     nothing = np.empty(0, np.int64)
     if not scene.labels.any():  # first, for the lines below take memory for every pixel
         return Split(train=nothing, val=nothing, test=nothing)
-    if weights.labels_sha256 == scene.labels_sha256():
+    same_shape = weights.scene_shape[:2] == list(scene.labels.shape)
+    if same_shape and weights.labels_sha256 == scene.labels_sha256():
         return weights.split
     labelled = np.flatnonzero(scene.labels)
     if (weights.scene_name, weights.scene_shape) == (scene.name, list(scene.cube.shape)):

@@ -5,26 +5,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import scipy.io
 
 from common.errors import InputError, damage_in_one_line
+from common.matv5 import list_variables, read_variable
+from common.memory import check_fits
 
-KIND = ".mat file"
-V5_NUMBERS = {"single", "double", "logical"}
-V5_NUMBERS |= {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
-
-
-def read_mat(path: Path, variable: str) -> np.ndarray:
-    """Return `variable` of the .mat file `path` with MATLAB's axes order.
-
-    Raises
-    ------
-    InputError
-        The file is not a .mat file, or does not hold a numeric array of that name.
-    """
-    shape, _, read_rows = open_mat(path, variable)
-    with damage_in_one_line(path, KIND):
-        return read_rows(0, shape[0])
+LISTED = 20  # variables that a message names
 
 
 def open_mat(
@@ -41,26 +27,29 @@ def open_mat(
         The file is not a .mat file, does not hold a numeric array of that name, or leaves open
         which variable is meant.
     """
-    with damage_in_one_line(path, KIND):
+    with damage_in_one_line(path, ".mat file"):
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
-                shapes = {name: _shape_v73(file[name]) for name in file if name[0] != "#"}
+                shapes = {name: _shape_v73(file, name) for name in file if name[:1] != "#"}
                 name = _choose(path, variable, shapes)
+                check_fits(path, file[name].chunks or (), file[name].dtype)
                 return shapes[name], file[name].dtype, lambda *rows: _rows_v73(path, name, *rows)
-        shapes = {
-            name: shape if kind in V5_NUMBERS else None
-            for name, shape, kind in scipy.io.whosmat(path)
-        }
-        name = _choose(path, variable, shapes)
-        array = scipy.io.loadmat(path, variable_names=[name])[name]
-        if array.dtype.kind == "c":
-            raise InputError(f"{path}: variable '{name}' is complex, not an array of real numbers")
+        with open(path, "rb") as file:
+            variables = {found.name: found for found in list_variables(file)}
+            name = _choose(path, variable, {name: found.shape for name, found in variables.items()})
+            check_fits(path, variables[name].shape, np.dtype(np.float64))
+            array = read_variable(file, variables[name])
         return array.shape, array.dtype, lambda start, stop: array[start:stop]
 
 
-def _shape_v73(item: h5py.Dataset | h5py.Group) -> tuple[int, ...] | None:
-    """Return the shape in MATLAB, or None of what is no array of numbers there."""
+def _shape_v73(file: h5py.File, name: str) -> tuple[int, ...] | None:
+    """Return the shape in MATLAB, or None of what is no array of numbers in this very file."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        return None
+    item = file[name]
     numeric = isinstance(item, h5py.Dataset) and item.dtype.kind in "buif" and item.ndim > 0
+    if numeric and (item.is_virtual or item.external):
+        return None
     # Text is stored as its character codes, an empty array as its sizes.
     if not numeric or item.attrs.get("MATLAB_class") == b"char" or "MATLAB_empty" in item.attrs:
         return None
@@ -76,8 +65,10 @@ def _rows_v73(path: Path, name: str, start: int, stop: int) -> np.ndarray:
 def _choose(path: Path, variable: str | None, shapes: dict[str, tuple[int, ...] | None]) -> str:
     """Return the variable to read; `shapes` has None for what is no array of numbers."""
     listed = ", ".join(
-        f"{name} ({'×'.join(map(str, shape))})" if shape else name for name, shape in shapes.items()
+        f"{name[:99]} ({'×'.join(map(str, shape))})" if shape else name[:99]
+        for name, shape in list(shapes.items())[:LISTED]
     )
+    listed += ", …" if len(shapes) > LISTED else ""
     if variable is None:
         arrays = [name for name, shape in shapes.items() if shape and sum(n > 1 for n in shape) > 1]
         if len(arrays) != 1:

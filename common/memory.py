@@ -1,8 +1,29 @@
-"""Keep freed memory in the process, for the training loop to use again."""
+"""Arrays that do not fit into memory refused, and freed memory kept for the training loop."""
 
 import ctypes
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import InputError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
+
+
+def check_fits(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise InputError where an array that a file announces is larger than the machine's memory."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > memory:
+        raise InputError(
+            f"{path}: an array of {'×'.join(map(str, shape))} takes {needed / 2**30:.4g} GiB, but "
+            f"this machine has {memory / 2**30:.4g} GiB of memory"
+        )
 
 
 def keep_freed_memory() -> None:

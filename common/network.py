@@ -45,7 +45,7 @@ class NetworkClassifier:
     Raises
     ------
     InputError
-        No such device, or patches wider than the scene.
+        No such device, or patches too wide for the scene.
     """
 
     def __init__(self, network: type[nn.Module], settings: Settings, scene: Scene) -> None:
@@ -115,10 +115,15 @@ def network_environment(settings: Settings, device: torch.device) -> dict:
 
 
 def check_patch(half_width: int, scene: Scene) -> None:
-    """Raise InputError where patches are wider than the scene."""
+    """Raise InputError where every patch would hold the whole scene with zeros all around."""
     rows, cols = scene.labels.shape
-    if half_width >= max(rows, cols):
-        raise InputError(f"-p {half_width}: patches wider than the scene, {rows}×{cols} pixels")
+    widest = max(rows, cols) - 1
+    if half_width > widest:
+        cure = f"use -p {widest} or less" if widest > 1 else "the scene is too small"
+        raise InputError(
+            f"-p {half_width}: patches wider than the scene, {rows}×{cols} pixels, on all sides of "
+            f"every pixel; {cure}"
+        )
 
 
 def scene_patches(

@@ -17,6 +17,7 @@ from common.labels import labels_and_classes
 from common.scenefile import SCENES, Description, bands_to_show, default_colours, describe
 
 VALUES_PER_BLOCK = 2**24  # of a cube that are looked at together
+LARGEST_VALUE = 1e100  # whose square float64 still holds
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,13 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
             cure = f"python -m common.download {key} --data-dir {shlex.quote(data_dir)}"
         raise InputError(f"{missing[0]}: no such file; fetch it with: {cure}")
     file = open_array(description.cube.path, description.cube.variable)
-    labels, source = None, file.path.name
+    truth, source = None, file.path.name
     if description.ground_truth is not None:
-        labels = open_array(description.ground_truth.path, description.ground_truth.variable).read()
-        if description.ground_truth.path != description.cube.path:
-            source += f", {description.ground_truth.path.name}"
-    _check_shapes(description, file.shape, labels)
+        truth = open_array(description.ground_truth.path, description.ground_truth.variable)
+        if truth.path != file.path:
+            source += f", {truth.path.name}"
+    _check_shapes(description, file.shape, truth and truth.shape)
+    labels = truth and truth.read()
     cube = file.read() if in_memory else file
     return _scene(description, key, cube, labels, source, file)
 
@@ -201,24 +203,26 @@ def has_data(cube: np.ndarray, nodata: float | None) -> np.ndarray:
 def valid_pixels(
     cube: np.ndarray, nodata: float | None, where: str, first_row: int = 0
 ) -> np.ndarray:
-    """Like `has_data`, and check that what is data are finite numbers.
+    """Like `has_data`, and check that what is data are finite numbers of sensible size.
 
     Raises
     ------
     InputError
-        Other pixels hold NaN or infinite values; the message starts with `where` and counts rows
-        from `first_row`, that of the cube's first row in its scene.
+        Other pixels hold NaN, infinite or enormous values; the message starts with `where` and
+        counts rows from `first_row`, that of the cube's first row in its scene.
     """
     valid = has_data(cube, nodata)
     if cube.dtype.kind == "f":
-        wrong = ~np.isfinite(cube) & valid[..., None]
+        largest = cube.dtype.type(min(LARGEST_VALUE, float(np.finfo(cube.dtype).max)))
+        wrong = ~((cube <= largest) & (cube >= -largest)) & valid[..., None]
         if wrong.any():
             row, col, band = np.argwhere(wrong)[0]
+            value = cube[row, col, band]
             raise InputError(
-                f"{where}: {cube[row, col, band]} in {wrong.sum()} places of "
+                f"{where}: {value} in {wrong.sum()} places of "
                 f"{wrong.any(axis=2).sum()} pixels, first at row {first_row + row}, column {col}, "
-                f"band {band}; replace them, or write 'nodata: nan' in the scene file to leave out "
-                f"such pixels"
+                f"band {band}; replace them, or write 'nodata: {value}' in the scene file to leave "
+                f"out such pixels"
             )
     return valid
 
@@ -263,19 +267,19 @@ def _labels_with_data(
 
 
 def _check_shapes(
-    description: Description, cube: tuple[int, ...], labels: np.ndarray | None
+    description: Description, cube: tuple[int, ...], labels: tuple[int, ...] | None
 ) -> None:
     """Raise InputError unless the cube is rows × cols × bands and the ground truth fits it."""
     where = f"{description.cube.path}"
     size = "×".join(map(str, cube))
     if len(cube) != 3:
         raise InputError(f"{where}: the cube is {size}, not rows × cols × bands")
-    if labels is not None and labels.shape != cube[:2]:
-        truth = "×".join(map(str, labels.shape))
+    if labels is not None and labels != cube[:2]:
+        truth = "×".join(map(str, labels))
         hint = "they must have the same rows and columns"
-        if labels.shape == cube[1:]:
+        if labels == cube[1:]:
             hint = "its bands come first; store it as numpy.moveaxis(cube, 0, 2)"
-        elif labels.shape in (cube[1::-1], cube[:0:-1], cube[::2], cube[::-2]):
+        elif labels in (cube[1::-1], cube[:0:-1], cube[::2], cube[::-2]):
             hint = "one of them is transposed"
         raise InputError(
             f"{where}, {description.ground_truth.path}: cube and ground truth do not fit: the cube "

@@ -11,10 +11,11 @@ import numpy as np
 import yaml
 
 from common.errors import InputError
-from common.files import REPOSITORY
+from common.files import REPOSITORY, check_is_file
 
 SCENES = ("IN", "UP", "KSC", "SV")
 FORMATS = ".mat, .npy, ENVI .hdr or GeoTIFF"
+LARGEST_FILE = 1 << 18  # bytes, which take a few seconds to read
 PICTURE_NM = (640.0, 550.0, 460.0)  # red, green and blue light
 
 
@@ -64,6 +65,16 @@ class Description:
         return re.sub(r"[^\w.-]+", "_", self.name).strip("._-")[:60] or "scene"
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values only, each written out: a few nested aliases stand for any amount of them."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*) are not read", mark)
+        return super().compose_node(parent, index)
+
+
 def built_in(key: str) -> dict:
     """Read the description of IN, UP, KSC or SV, with the addresses of its files."""
     path = REPOSITORY / "common" / "scenes" / f"{key}.yaml"
@@ -94,8 +105,9 @@ def describe(key: str, directory: Path | None = None) -> Description:
         raise InputError(
             f"-d {key}: unknown scene; choose {', '.join(SCENES)} or name a scene's .yaml file"
         )
+    check_is_file(path, f"-d {key}", LARGEST_FILE)
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.load(path.read_text("utf-8"), _Loader)
     except OSError as error:
         raise InputError(f"-d {key}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -113,7 +125,9 @@ def _description(content: object, path: Path, directory: Path) -> Description:
         raise InputError(f"{path}: must hold lines 'name: …', 'cube: …', 'ground_truth: …'")
     unknown = [key for key in content if key not in known]
     if unknown:
-        raise InputError(f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}")
+        raise InputError(
+            f"{path}: unknown key {reprlib.repr(unknown[0])}; the keys are {', '.join(known)}"
+        )
     for key in ("name", "cube"):
         if content.get(key) is None:
             raise InputError(f"{path}: '{key}' is missing")
@@ -186,6 +200,8 @@ def _colour(value: object) -> str:
 def _integer(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"holds {reprlib.repr(value)}, which is not a whole number")
+    if abs(value) >= 2**63:
+        raise ValueError("holds a number of more than 64 bits")
     return value
 
 
@@ -201,9 +217,11 @@ def _number(value: object, finite: bool = True) -> float:
             value = float(value)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"holds {reprlib.repr(value)}, which is not a number")
-    if finite and not math.isfinite(value):
-        raise ValueError(f"holds {value}, which is not a finite number")
-    return float(value)
+    with contextlib.suppress(OverflowError):
+        value = float(value)
+    if isinstance(value, int) or (finite and not math.isfinite(value)):
+        raise ValueError(f"holds {reprlib.repr(value)}, which is not a finite number")
+    return value
 
 
 def default_colours(classes: int) -> tuple[str, ...]:

@@ -83,10 +83,11 @@ def read_label_map(name: str, labels: np.ndarray) -> np.ndarray:
     file, colon, variable = name.rpartition(":")
     if not colon or not variable.isidentifier():
         file, variable = name, None
-    chosen = open_array(Path(file), variable).read()
-    if chosen.shape != labels.shape:
-        sizes = ("×".join(map(str, shape)) for shape in (chosen.shape, labels.shape))
+    array = open_array(Path(file), variable)
+    if array.shape != labels.shape:
+        sizes = ("×".join(map(str, shape)) for shape in (array.shape, labels.shape))
         raise InputError("--split {}: the map is {}, the scene {} pixels".format(name, *sizes))
+    chosen = array.read()
     if not (chosen > 0).any():
         raise InputError(f"--split {name}: the map labels no pixel")
     wrong = np.count_nonzero((chosen != 0) & (chosen != labels))

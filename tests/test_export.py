@@ -15,6 +15,7 @@ from common.files import REPOSITORY
 from common.patches import Patches
 from common.predict import logits
 from common.preprocess import fit_pca_scaling
+from common.settings import Settings
 from common.split import Split
 from common.weights import Weights, save_weights
 from SSRN.SSRN import SSRN
@@ -51,13 +52,13 @@ def toy_weights(name: str = "ssrn", **changes) -> Weights:
     values = {
         "model": network.__name__,
         "network": {"bands": BANDS, "classes": CLASSES, "kernels": 4} | arguments,
-        "settings": {"dataset": "UP", "patch": PATCH},
+        "settings": vars(Settings(name, "UP", patch=PATCH)),
         "seed": 1331,
         "class_names": ["Asphalt", "Meadows", "Gravel", "Trees", "Mühle"],
         "colours": ["#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ffffff"],
         "wavelengths": [],
         "scene_name": "",
-        "scene_shape": [],
+        "scene_shape": [2, 3, BANDS],
         "labels_sha256": "",
         "split": Split(*np.arange(6).reshape(3, 2)),
         "preprocessing": fit_pca_scaling(toy_cube()),
@@ -161,13 +162,14 @@ def test_says_how_far_they_are_apart(tmp_path, capsys):
 
 WRONG_WEIGHTS = {
     "network 'Nothing': this repository has no Nothing/Nothing.py": {"model": "Nothing"},
-    "network '../SSRN': this repository has no": {"model": "../SSRN"},
+    "not a weights file of this project: 'model' is damaged": {"model": "../SSRN"},
     "network 'json': this repository has no": {"model": "json"},
-    "network 7: this repository has no": {"model": 7},
     "does not fit the network SSRN": {"state": {}},
-    "weights.pt: does not fit the network SSRN": {"network": {"bands": BANDS, "depth": 3}},
+    "weights.pt: does not fit the network SSRN": {
+        "network": {"bands": BANDS, "classes": CLASSES, "depth": 3}
+    },
     "does not fit the network A2S2KResNet": {"model": "A2S2KResNet"},
-    "does not fit": {"settings": {}},
+    "'settings' is damaged": {"settings": {}},
 }
 
 

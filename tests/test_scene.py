@@ -6,8 +6,8 @@ import pytest
 import scipy.io
 from matplotlib.colors import to_rgb
 
+from common.arrayfile import open_array
 from common.errors import InputError
-from common.matfile import read_mat
 from common.scene import load_scene
 from common.scenefile import SCENES, built_in, describe
 from tests.conftest import original
@@ -33,7 +33,7 @@ def test_reads_version_5(tmp_path):
 def test_reads_version_73_with_matlab_axes(tmp_path):
     with h5py.File(tmp_path / "v73.mat", "w", userblock_size=512) as file:
         file["paviaU"] = CUBE.transpose()  # as MATLAB lays it out
-    np.testing.assert_array_equal(read_mat(tmp_path / "v73.mat", "paviaU"), CUBE)
+    np.testing.assert_array_equal(open_array(tmp_path / "v73.mat", "paviaU").read(), CUBE)
 
 
 def test_data_directory_from_the_environment(tmp_path, monkeypatch):
@@ -52,13 +52,13 @@ def test_indian_pines_needs_no_file(tmp_path):
 
 
 def test_indian_pines_from_tensorly_has_the_original_ground_truth(tmp_path):
-    labels = read_mat(original("Indian_pines_gt.mat"), "indian_pines_gt")
+    labels = open_array(original("Indian_pines_gt.mat"), "indian_pines_gt").read()
     np.testing.assert_array_equal(load_scene("IN", str(tmp_path)).labels, labels)
 
 
 def test_real_pavia_crop_skips_a_class(tmp_path):
     for name, variable in [("PaviaU.mat", "paviaU"), ("PaviaU_gt.mat", "paviaU_gt")]:
-        array = read_mat(original("UPcrop.mat"), variable)
+        array = open_array(original("UPcrop.mat"), variable).read()
         scipy.io.savemat(tmp_path / name, {variable: array})
     scene = load_scene("UP", str(tmp_path))
     assert scene.cube.shape == (140, 80, 103)

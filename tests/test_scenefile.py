@@ -148,8 +148,8 @@ def test_text_that_is_not_utf8(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing.yaml", "missing.yaml: cannot be read (No such file or directory)"),
-        ("folder.yaml", "folder.yaml: cannot be read (Is a directory)"),
+        ("missing.yaml", "missing.yaml: no such file"),
+        ("folder.yaml", "folder.yaml: a folder, not a file"),
         ("folder", "unknown scene; choose IN, UP, KSC, SV or name a scene's .yaml file"),
         ("cube.mat", "unknown scene; choose IN, UP, KSC, SV or name a scene's .yaml file"),
     ],

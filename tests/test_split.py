@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from common.arrayfile import open_array
 from common.errors import InputError
-from common.matfile import read_mat
 from common.scene import load_scene
 from common.split import random_split
 from tests.conftest import GOLDEN, original, toy_labels
@@ -43,7 +43,7 @@ def test_indian_pines(tmp_path):
 @pytest.mark.parametrize("key", VARIABLES)
 def test_original_ground_truth_files(key):
     file, variable = VARIABLES[key]
-    labels = read_mat(original(file), variable).astype(np.int64)
+    labels = open_array(original(file), variable).read().astype(np.int64)
     check_against_golden(labels, key)
 
 

@@ -7,9 +7,9 @@ import pytest
 import scipy.io
 
 from A2S2KResNet.A2S2KResNet import DEFAULTS
+from common.arrayfile import open_array
 from common.cli import read_settings
 from common.errors import InputError
-from common.matfile import read_mat
 from common.settings import Settings
 from common.split import fixed_split, leak_share, random_split, training_count
 from common.splits import make_splits, split_setting
@@ -63,9 +63,9 @@ def test_maps_in_files_of_their_own(map_files):
 
 def test_published_disjoint_split_of_indian_pines():
     file = original("IN_disjoint_split.mat")
-    labels = read_mat(original("Indian_pines_gt.mat"), "indian_pines_gt").astype(np.int64)
+    labels = open_array(original("Indian_pines_gt.mat"), "indian_pines_gt").read().astype(np.int64)
     (split,) = splits_of(f"{file}:train", f"{file}:test", labels=labels, iter=1)
-    train, test = read_mat(file, "train"), read_mat(file, "test")
+    train, test = open_array(file, "train").read(), open_array(file, "test").read()
     assert len(split.train) + len(split.val) == np.count_nonzero(train)
     assert len(split.test) == np.count_nonzero(test)
     assert 0 < leak_share(split, labels.shape, 3) < 0.6

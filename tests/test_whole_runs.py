@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import scipy.io
 
+from common.arrayfile import open_array
 from common.files import REPOSITORY
-from common.matfile import read_mat
 from tests.conftest import original
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def test_indian_pines(script, tmp_path):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_scene_of_the_size_of_pavia_university(script, tmp_path):
-    labels = read_mat(original("PaviaU_gt.mat"), "paviaU_gt")
+    labels = open_array(original("PaviaU_gt.mat"), "paviaU_gt").read()
     generator = np.random.default_rng(0)
     cube = generator.integers(500, 2500, size=(10, 103))[labels]
     cube = cube + generator.normal(scale=200, size=cube.shape)

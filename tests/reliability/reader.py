@@ -1,0 +1,65 @@
+"""A process that reads files from strangers one after the other and says how each went.
+
+Every line on its standard input names a file, a scene's .yaml or a weights file.  Its answer is a
+line of JSON: `outcome` ("read", "refused" in one line, or what else happened), `said`, `seconds`
+and `mebibytes`, by how much reading raised the process's memory at most.
+"""
+
+import json
+import os
+import re
+import resource
+import sys
+import time
+from pathlib import Path
+
+from common.errors import InputError
+from common.scene import load_scene
+from common.weights import load_weights
+
+SAFETY_NET = 4 << 30  # bytes: allocating more fails, before the machine suffers
+
+
+def memory(entry: str) -> float:
+    """Return an entry of /proc/self/status, in MiB."""
+    return int(re.search(rf"{entry}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def read(path: Path) -> str:
+    """Read a scene, by rows and whole, or weights; return what came of it."""
+    if path.suffix != ".yaml":
+        weights = load_weights(path)
+        return f"{weights.model}, {len(weights.state)} tensors"
+    by_rows = load_scene(str(path), in_memory=False)
+    by_rows.read_rows(0, 1)
+    return f"{load_scene(str(path)).cube.shape}"
+
+
+def attempt(path: Path) -> dict:
+    """Read one file, measured."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before, start = memory("VmRSS"), time.perf_counter()
+    try:
+        outcome, said = "read", read(path)
+    except InputError as error:
+        outcome, said = "refused", str(error)
+    except BaseException as error:
+        outcome, said = f"{type(error).__name__} instead of a line", str(error)
+    seconds = time.perf_counter() - start
+    return {
+        "outcome": outcome,
+        "said": said,
+        "seconds": seconds,
+        "mebibytes": memory("VmHWM") - before,
+    }
+
+
+if __name__ == "__main__":
+    os.chdir(sys.argv[1])  # where code that ran would leave its mark
+    limit = int(memory("VmData") * 2**20) + SAFETY_NET
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
+    for line in sys.stdin:
+        answers.write(json.dumps(attempt(Path(line.rstrip("\n")))) + "\n")
+        answers.flush()

@@ -1,0 +1,314 @@
+"""Files as strangers send them: small valid ones, and ones made to do harm.
+
+Every function of `HOSTILE` writes its file into an empty folder and returns the path to read.
+"""
+
+import io
+import os
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.io
+import torch
+
+from common.weights import save_weights
+from tests.test_arrayfile import save_envi, save_geotiff
+from tests.test_export import toy_weights
+
+CUBE = np.random.default_rng(0).integers(0, 4000, (6, 5, 9)).astype(np.uint16)
+FLOATS = CUBE.astype(np.float32)
+LABELS = (np.arange(30).reshape(6, 5) % 4).astype(np.uint8)
+MARKER = "ran"  # the file that code leaves, if it runs
+IN_MAT = "cube: {path: x.mat, variable: cube}\nground_truth: {path: x.mat, variable: gt}\n"
+
+
+class Pickled:
+    """Leaves `MARKER` in the working directory when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, (f"touch {MARKER}",)
+
+
+def scene(folder: Path, text: str) -> Path:
+    (folder / "x.yaml").write_text(f"name: Field\n{text}", "utf-8")
+    return folder / "x.yaml"
+
+
+def v5(folder: Path, **options) -> Path:
+    more = {"cell": np.array([1, "x"], object), "text": "abc", "parts": {"a": 1}}
+    scipy.io.savemat(folder / "x.mat", {"cube": CUBE, "gt": LABELS} | more, **options)
+    return scene(folder, IN_MAT)
+
+
+def v73(folder: Path, **options) -> Path:
+    with h5py.File(folder / "x.mat", "w", userblock_size=512) as file:
+        for name, array in (("cube", CUBE), ("gt", LABELS)):
+            file.create_dataset(name, data=array.T, **options)
+    return scene(folder, IN_MAT)
+
+
+def npy(folder: Path, cube: np.ndarray = FLOATS) -> Path:
+    np.save(folder / "x.npy", cube)
+    return scene(folder, "cube: x.npy\nnodata: nan\n")
+
+
+def geotiff(folder: Path) -> Path:
+    save_geotiff(folder / "x.tif", CUBE, crs=None)
+    return scene(folder, "cube: x.tif\n")
+
+
+def envi(folder: Path) -> Path:
+    metadata = {"wavelength": [400.0 + i for i in range(9)], "map info": ["UTM", "1", "1"]}
+    save_envi(folder / "x.img", CUBE, metadata=metadata)
+    return scene(folder, "cube: x.hdr\n")
+
+
+def described(folder: Path) -> Path:
+    npy(folder)
+    lists = "classes: [Rye, Oats, Maize]\nrgb_bands: [1, 2, 3]\nwavelengths: [4, 5, 6, 7, 8, 9, 10"
+    return scene(folder, f"cube: x.npy\n{lists}, 11, 12]\nignored_label: [0, 255]\nnodata: -9999\n")
+
+
+def weights(folder: Path, **changes) -> Path:
+    save_weights(folder / "x.pt", toy_weights(**changes))
+    return folder / "x.pt"
+
+
+# What a valid sample is made by, and the file of it that random changes go to.
+SAMPLES: dict[str, tuple[Callable[[Path], Path], str]] = {
+    ".mat v5": (v5, "x.mat"),
+    ".mat v5, compressed": (lambda folder: v5(folder, do_compression=True), "x.mat"),
+    ".mat v7.3": (v73, "x.mat"),
+    ".mat v7.3, compressed": (lambda folder: v73(folder, chunks=True, compression=9), "x.mat"),
+    ".npy": (npy, "x.npy"),
+    "GeoTIFF": (geotiff, "x.tif"),
+    "ENVI": (envi, "x.hdr"),
+    "scene file": (described, "x.yaml"),
+    "weights": (weights, "x.pt"),
+}
+
+
+def element(kind: int, data: bytes) -> bytes:
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def matrix(name: bytes, kind: int, shape: tuple[int, ...], data: bytes) -> bytes:
+    """A variable of a .mat file of version 5."""
+    head = element(6, struct.pack("<II", kind, 0)) + element(
+        5, struct.pack(f"<{len(shape)}i", *shape)
+    )
+    return element(14, head + element(1, name) + data)
+
+
+def v5_of(folder: Path, *elements: bytes) -> Path:
+    (folder / "x.mat").write_bytes(b"MATLAB 5.0".ljust(124) + b"\0\1IM" + b"".join(elements))
+    return scene(folder, IN_MAT)
+
+
+def v5_cube(shape: tuple[int, ...], data: bytes) -> Callable[[Path], Path]:
+    return lambda folder: v5_of(folder, matrix(b"cube", 9, shape, data))
+
+
+def nested_cells(folder: Path) -> Path:
+    """Cells in cells, under the name and the flag of an array of logicals."""
+    data = element(2, bytes(8))
+    for _ in range(20_000):
+        data = matrix(b"", 1, (1, 1), data)
+    return v5_of(folder, matrix(b"cube", 1 | 0x200, (1, 1), data), matrix(b"cube", 9, (1, 8), data))
+
+
+def v5_bomb(folder: Path) -> Path:
+    """A few hundred kilobytes that say they are eight pixels and inflate to 512 MiB."""
+    inflated = matrix(b"cube", 9, (2, 2, 9), element(2, bytes(36)))
+    inflated = struct.pack("<II", 14, 2**30) + inflated[8:] + bytes(2**29)
+    return v5_of(folder, element(15, zlib.compress(inflated, 9)))
+
+
+def with_v73(folder: Path, change: Callable[[h5py.File], None]) -> Path:
+    path = v73(folder)
+    with h5py.File(folder / "x.mat", "a") as file:
+        del file["cube"]
+        change(file)
+    return path
+
+
+def external_link(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe")  # opening it would never end
+    return with_v73(folder, lambda file: file.__setitem__("cube", h5py.ExternalLink("pipe", "/x")))
+
+
+def external_storage(folder: Path) -> Path:
+    parts = [("/etc/passwd", 0, 270)]
+    return with_v73(folder, lambda f: f.create_dataset("cube", (9, 5, 6), "u1", external=parts))
+
+
+def virtual_dataset(folder: Path) -> Path:
+    layout = h5py.VirtualLayout((9, 5, 6), "u1")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (9, 5, 6))
+    return with_v73(folder, lambda file: file.create_virtual_dataset("cube", layout))
+
+
+def sparse_v73(shape: tuple[int, ...]) -> Callable[[Path], Path]:
+    chunks = tuple(min(n, 64) for n in shape)
+    make = lambda file: file.create_dataset("cube", shape, "u2", chunks=chunks)  # noqa: E731
+    return lambda folder: with_v73(folder, make)
+
+
+def npy_header(header: str, data: bytes = bytes(800)) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        text = header.encode()
+        content = b"\x93NUMPY\2\0" + struct.pack("<I", len(text)) + text + data
+        (folder / "x.npy").write_bytes(content)
+        return scene(folder, "cube: x.npy\n")
+
+    return write
+
+
+def npy_shape(shape: str, descr: str = "'<u2'") -> Callable[[Path], Path]:
+    return npy_header(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n")
+
+
+def yaml(text: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        npy(folder)
+        return scene(folder, text)
+
+    return write
+
+
+def labels(values: np.ndarray) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        np.save(folder / "gt.npy", values)
+        npy(folder)
+        return scene(folder, "cube: x.npy\nground_truth: gt.npy\n")
+
+    return write
+
+
+def special(make: Callable[[Path], None], name: str) -> Callable[[Path], Path]:
+    """No file at all under a name that is read: as scene file, or as its cube."""
+
+    def write(folder: Path) -> Path:
+        make(folder / name)
+        return folder / name if name != "x.npy" else scene(folder, "cube: x.npy\n")
+
+    return write
+
+
+def torch_file(content: object) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        torch.save(content, folder / "x.pt")
+        return folder / "x.pt"
+
+    return write
+
+
+def raw_pickle(folder: Path) -> Path:
+    (folder / "x.pt").write_bytes(pickle.dumps(Pickled()))
+    return folder / "x.pt"
+
+
+def deflated_weights(folder: Path) -> Path:
+    """The same entries, compressed, one of them 512 MiB of zeros."""
+    path = weights(folder)
+    with (
+        zipfile.ZipFile(io.BytesIO(path.read_bytes())) as old,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, bytes(2**29) if name.endswith("data/0") else old.read(name))
+    return path
+
+
+class Bytes:
+    """A bytearray of 1 GiB, which a pickle of a few bytes may ask for."""
+
+    def __reduce__(self):
+        return bytearray, (2**30,)
+
+
+def list_bomb() -> list:
+    lists: list = ["x"]
+    for _ in range(40):
+        lists = [lists, lists]
+    return lists
+
+
+SETTINGS = toy_weights().settings
+STRETCHED = torch.zeros(1).expand(2**40)
+BOMB = "".join(f"k{n + 1}: &k{n + 1} [{', '.join([f'*k{n}'] * 9)}]\n" for n in range(9))
+MERGE = "".join(f"k{n + 1}: &k{n + 1} {{<<: [{', '.join([f'*k{n}'] * 9)}]}}\n" for n in range(9))
+HOSTILE: dict[str, Callable[[Path], Path]] = {
+    "cells in cells": nested_cells,
+    "v5 bomb": v5_bomb,
+    "v5 of 2**93 values": v5_cube((2**31 - 1,) * 3, element(2, b"")),
+    "v5 of negative size": v5_cube((-2, -2, 9), element(2, b"1" * 36)),
+    "v5 of an unknown type": v5_cube((2, 2, 9), element(77, b"1" * 36)),
+    "link to a pipe": external_link,
+    "data in another file": external_storage,
+    "virtual data": virtual_dataset,
+    "v7.3 of 2**90 values": sparse_v73((2**30, 2**30, 2**30)),
+    "v7.3 of 1 TiB": sparse_v73((200, 2**16, 2**15)),
+    "npy of a pickle": lambda folder: npy(folder, np.array([[Pickled()]])),
+    "npy of 2**66 values": npy_shape("(4294967296, 4294967296, 4)"),
+    "npy of 2**400 values": npy_shape(str((2**100,) * 4)),
+    "npy of negative size": npy_shape("(-2, -5, 9)"),
+    "npy of NaN size": npy_shape("(2, float('nan'), 9)"),
+    "npy of records": npy_shape("(2, 5, 9)", "[('a', '<u2')]"),
+    "npy of huge items": npy_shape("(2, 5, 9)", "'V2147483647'"),
+    "npy with a deep header": npy_header("(" * 9000 + ")" * 9000),
+    "npy with a long header": npy_header(" " * 2**20),
+    "npy with minus signs": npy_header("-" * 9000 + "1"),
+    "aliases": yaml(f"k0: &k0 [a]\n{BOMB}cube: x.npy\n"),
+    "merged aliases": yaml(f"k0: &k0 {{a: b}}\n{MERGE}cube: x.npy\n"),
+    "YAML of an object": yaml(f"cube: !!python/object/apply:os.system ['touch {MARKER}']\n"),
+    "YAML of a new object": yaml("cube: !!python/object/new:subprocess.Popen [[touch, ran]]\n"),
+    "deep YAML": yaml("cube: " + "[" * 50_000),
+    "deep YAML mappings": yaml("cube: " + "{a: " * 50_000),
+    "large YAML": yaml("classes: [" + "a, " * 2**20 + "]\n"),
+    "long integer": yaml(f"cube: x.npy\nignored_label: {'9' * 5000}\n"),
+    "long hexadecimal": yaml(f"cube: x.npy\nignored_label: 0x{'f' * 5000}\n"),
+    "long band": yaml(f"cube: x.npy\nrgb_bands: [1, 2, 0x{'f' * 5000}]\n"),
+    "long nodata": yaml(f"cube: x.npy\nnodata: 0x{'f' * 5000}\n"),
+    "long sexagesimal": yaml(f"cube: x.npy\nnodata: 1{':1' * 100_000}\n"),
+    "NUL in a path": yaml('cube: "x\\0.npy"\n'),
+    "line feed in a path": yaml('cube: "x\\n.npy"\n'),
+    "terminal codes in a path": yaml('cube: "\\e[2J.npy"\n'),
+    "long path": yaml(f"cube: {'x/' * 10_000}x.npy\n"),
+    "long file name": yaml(f"cube: {'x' * 300}.npy\n"),
+    "lone surrogate": yaml('name2: "\\ud800"\ncube: "\\ud800.npy"\n'),
+    "label 2**40": labels(np.where(LABELS == 3, 2**40, LABELS.astype(np.int64))),
+    "label 1e300": labels(np.where(LABELS == 3, 1e300, LABELS)),
+    "label 2**63": labels(np.where(LABELS == 3, 2**63, LABELS.astype(np.uint64))),
+    "label NaN": labels(np.where(LABELS == 3, np.nan, LABELS)),
+    "label -2**63": labels(np.where(LABELS == 3, -(2**63), LABELS.astype(np.int64))),
+    "empty cube": special(lambda path: path.touch(), "x.npy"),
+    "folder as cube": special(Path.mkdir, "x.npy"),
+    "pipe as cube": special(os.mkfifo, "x.npy"),
+    "link to itself as cube": special(lambda path: path.symlink_to(path), "x.npy"),
+    "endless device as cube": special(lambda path: path.symlink_to("/dev/zero"), "x.npy"),
+    "empty scene file": special(lambda path: path.touch(), "x.yaml"),
+    "folder as scene file": special(Path.mkdir, "x.yaml"),
+    "pipe as scene file": special(os.mkfifo, "x.yaml"),
+    "link to itself as scene file": special(lambda path: path.symlink_to(path), "x.yaml"),
+    "endless device as scene file": special(lambda path: path.symlink_to("/dev/zero"), "x.yaml"),
+    "pipe as weights": special(os.mkfifo, "x.pt"),
+    "endless device as weights": special(lambda path: path.symlink_to("/dev/zero"), "x.pt"),
+    "weights of a pickle": raw_pickle,
+    "weights of a pickle in a PyTorch file": torch_file({"model": Pickled()}),
+    "weights of a large bytearray": torch_file({"model": Bytes()}),
+    "deflated weights": deflated_weights,
+    "weights of shared lists": lambda f: weights(f, settings=SETTINGS | {"lr": list_bomb()}),
+    "weights of one stretched tensor": lambda f: weights(f, state={"a": STRETCHED}),
+    "weights of a path": lambda f: weights(f, model="../../etc/passwd"),
+    "weights of two lines": lambda f: weights(f, scene_name="a\nb"),
+    "weights of NaN": lambda f: weights(f, state={"a": torch.tensor(torch.nan)}),
+    "weights of huge patches": lambda f: weights(f, settings=SETTINGS | {"patch": 2**40}),
+    "weights of a style sheet": lambda f: weights(f, colours=["red;}</style><script>"] * 5),
+}  # fmt: skip
