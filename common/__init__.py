@@ -2,7 +2,7 @@
 
 Data flows one way, and a module imports only from those that stand before it here:
 
-    errors, files, memory, device, settings, recipe, layers, kernels, fused, checkpoint,
+    errors, interrupts, files, memory, device, settings, recipe, layers, kernels, fused, checkpoint,
     matfile, georeference, arrayfile, scenefile, labels, scene, preprocess, split, disjoint,
     splits, patches, predict, attention, optimizers, step, train, progress, metrics, pictures,
     report, results, resume, outcome, figures, page, weights, classifier, network, experiment,

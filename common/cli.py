@@ -12,7 +12,9 @@ from common.classifier import Classifier
 from common.device import PRECISIONS, choose_device
 from common.errors import InputError, OneLineParser
 from common.experiment import train_and_test
+from common.interrupts import Terminated, interruptible
 from common.mapping import evaluate
+from common.memory import told_if_memory_is_short
 from common.network import NetworkClassifier
 from common.optimizers import OPTIMIZERS
 from common.recipe import RECIPES, check_recipe, with_recipe
@@ -50,28 +52,31 @@ def run_script(
 ) -> int:
     """Run a training script of any classifier; return its exit status.
 
-    0: done.  2: the user's input was wrong, told in one line on stderr.  130: interrupted.
+    0: done.  2: the user's input was wrong, or memory too small, told in one line on stderr.
+    130: interrupted by Ctrl-C.  143: ended by SIGTERM.
 
     `use_weights` is what ``--weights`` does; the other parameters are those of `main` and of
     `train_and_test`.
     """
-    parser = build_parser(defaults)
-    try:
-        settings = read_settings(defaults, arguments)
-        if settings.weights is None:
-            train_and_test(make_classifier, settings)
-        else:
-            use_weights(settings)
-    except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            f"\n{parser.prog}: interrupted; go on with the same command, the --out that it named, "
-            f"and --resume (with --weights: --overwrite)",
-            file=sys.stderr,
-        )
-        return 130
+    program = build_parser(defaults).prog
+    with interruptible():
+        try:
+            settings = read_settings(defaults, arguments)
+            with told_if_memory_is_short():
+                if settings.weights is None:
+                    train_and_test(make_classifier, settings)
+                else:
+                    use_weights(settings)
+        except InputError as error:
+            print(f"{program}: error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as interruption:
+            print(
+                f"\n{program}: interrupted; go on with the same command, the --out that it named, "
+                f"and --resume (with --weights: --overwrite)",
+                file=sys.stderr,
+            )
+            return 143 if isinstance(interruption, Terminated) else 130
     return 0
 
 

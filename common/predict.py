@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.memory import is_out_of_memory
 from common.patches import Patches
 
 PIXELS_X_BANDS_PER_BATCH = {"cpu": 32 * 49 * 200, "cuda": 1024 * 49 * 200}  # 32, 1024 patches
@@ -65,8 +66,22 @@ def patches_per_batch(patches: Patches) -> int:
 
 
 def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int) -> Tensor:
-    """Apply `function` to `rows` a batch at a time and join what it gives."""
-    return torch.cat([function(batch) for batch in rows.split(batch_size)])
+    """Apply `function` to `rows` a batch at a time and join what it gives.
+
+    Where memory is short for a batch, it and those after it are half as large.
+    """
+    done, start = [], 0
+    while start < len(rows) or not done:
+        try:
+            done.append(function(rows[start : start + batch_size]))
+            start += batch_size
+        except (MemoryError, RuntimeError) as error:
+            if batch_size == 1 or not is_out_of_memory(error):
+                raise
+            batch_size //= 2
+            if rows.is_cuda:
+                torch.cuda.empty_cache()
+    return torch.cat(done)
 
 
 def classify(
