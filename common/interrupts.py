@@ -37,7 +37,9 @@ def interruptible() -> Iterator[None]:
 
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in EXCEPTIONS if in_main_thread}
-    before = {n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    before = {
+        n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)
+    }
     for number in before:
         signal.signal(number, interrupt)
     try:

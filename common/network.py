@@ -25,7 +25,7 @@ from common.results import write_history
 from common.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
 from common.settings import Settings
 from common.split import Split
-from common.train import Diverged, Epoch, train
+from common.train import DivergenceError, Epoch, train
 from common.weights import Weights, save_weights
 
 TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
@@ -67,7 +67,7 @@ class NetworkClassifier:
 
         Raises
         ------
-        Diverged
+        DivergenceError
             The files then hold the best epoch until it did, if there was one.
         """
         start = time.perf_counter()
@@ -79,7 +79,7 @@ class NetworkClassifier:
                 history = train(
                     model, self.patches, labels, split, self.settings, seed, show, checkpoint
                 )
-        except Diverged as divergence:
+        except DivergenceError as divergence:
             progress = divergence.progress
             if progress.best_weights is not None:
                 model.load_state_dict(progress.best_weights)

@@ -71,7 +71,7 @@ class Progress:
         return vars(self) | {"history": history} | states
 
 
-class Diverged(InputError):
+class DivergenceError(InputError):
     """Training cannot go on; `progress` holds what was good until then."""
 
     def __init__(self, what: str, settings: Settings, progress: Progress) -> None:
@@ -117,7 +117,7 @@ def train(
 
     Raises
     ------
-    Diverged
+    DivergenceError
         A training loss is NaN or infinite, or no epoch had a finite validation loss.
     """
     device, recipe = patches.spectra.device, RECIPES[settings.recipe]
@@ -135,7 +135,7 @@ def train(
         if not math.isfinite(train_loss):
             update = step.finite.item() + 1
             what = f"the loss became NaN or infinite in update {update} of epoch {number}"
-            raise Diverged(what, settings, progress)
+            raise DivergenceError(what, settings, progress)
         val_loss, val_accuracy = math.nan, math.nan
         if recipe.early_stopping or number == settings.epoch:
             val_loss, val_accuracy = loss_and_accuracy(model, patches, targets, val_pixels)
@@ -146,7 +146,7 @@ def train(
         if checkpoint is not None:
             checkpoint.write(lambda: progress.as_dict(model, step.optimizer))
     if progress.best_weights is None:
-        raise Diverged("the validation loss was never finite", settings, progress)
+        raise DivergenceError("the validation loss was never finite", settings, progress)
     model.load_state_dict(progress.best_weights)
     return progress.history
 
