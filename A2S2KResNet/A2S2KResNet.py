@@ -10,11 +10,16 @@ Run this file to train: ``python A2S2KResNet.py -d IN -e 200 -i 3 -p 3 -vs 0.9 -
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
+
+from common.interrupts import end_silently_until_main
+
+if __name__ == "__main__":
+    end_silently_until_main()
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
 
 from common.cli import main
 from common.layers import (

@@ -11,9 +11,14 @@ Run this file to train: ``python SSRN.py -d UP``.
 import sys
 from pathlib import Path
 
-from torch import Tensor, nn
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
+
+from common.interrupts import end_silently_until_main
+
+if __name__ == "__main__":
+    end_silently_until_main()
+
+from torch import Tensor, nn
 
 from common.cli import main
 from common.layers import BatchNormReLU, ConvBNReLU, kernels_as_bands, spectral_length

@@ -15,6 +15,13 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
+
+from common.interrupts import end_silently_until_main
+
+if __name__ == "__main__":
+    end_silently_until_main()
+
 import numpy as np
 import sklearn
 import torch
@@ -22,8 +29,6 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
 
 from common.classifier import Trained
 from common.cli import run_script

@@ -33,6 +33,7 @@ class Checkpoint:
         self.latest, self.previous = (directory / name for name in FILES)
         self.identity = identity
         self.next_time = -float("inf")
+        self.failed = False
 
     def read(self) -> dict | None:
         """Return the last good checkpoint, None if there is none.
@@ -50,18 +51,44 @@ class Checkpoint:
         return None
 
     def write(self, content: Callable[[], dict]) -> None:
-        """Write what `content` returns, unless the last checkpoint is too recent."""
+        """Write what `content` returns, unless the last checkpoint is too recent.
+
+        One that cannot be written, as on a full disk, loses nothing yet: it is told in a line on
+        stderr, and the next one is tried.
+
+        Raises
+        ------
+        FileNotFoundError
+            The directory is gone.
+        """
         start = time.monotonic()
         if start < self.next_time:
             return
         buffer = io.BytesIO()
         torch.save(content() | {"identity": self.identity}, buffer)
         data = buffer.getvalue()
-        if self.latest.is_file():
-            self.latest.replace(self.previous)
-        write_file(self.latest, hashlib.sha256(data).hexdigest().encode() + data)
+        try:
+            if self.latest.is_file():
+                self.latest.replace(self.previous)
+            write_file(self.latest, hashlib.sha256(data).hexdigest().encode() + data)
+            self.failed = False
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._tell(error)
         end = time.monotonic()
         self.next_time = end + (end - start) / LARGEST_COST
+
+    def _tell(self, error: OSError) -> None:
+        """Say that a checkpoint could not be written, once until one is."""
+        if not self.failed:
+            print(
+                f"{self.latest}: cannot be written ({error.strerror or error}); training goes on, "
+                f"and tries again",
+                file=sys.stderr,
+                flush=True,
+            )
+        self.failed = True
 
 
 def remove_checkpoints(directory: Path) -> None:

@@ -12,6 +12,7 @@ from common.device import PRECISIONS, choose_device
 from common.errors import OneLineParser, run_program
 from common.experiment import train_and_test
 from common.flags import count, decay, file_name, positive, scene_name, share
+from common.memory import told_if_memory_is_short
 from common.optimizers import OPTIMIZERS
 from common.recipe import RECIPES, check_recipe, with_recipe
 from common.scene import Scene
@@ -59,7 +60,8 @@ def run_script(
 ) -> int:
     """Run a training script of any classifier; return its exit status.
 
-    0: done.  2: the user's input was wrong, told in one line on stderr.  130: interrupted.
+    0: done.  2: the user's input was wrong, or memory too small, told in one line on stderr.
+    130: interrupted by Ctrl-C.  143: ended by SIGTERM.
 
     `use_weights` is what ``--weights`` does; the other parameters are those of `main` and of
     `train_and_test`.
@@ -67,10 +69,11 @@ def run_script(
 
     def work() -> None:
         settings = read_settings(defaults, arguments)
-        if settings.weights is None:
-            train_and_test(make_classifier, settings)
-        else:
-            use_weights(settings)
+        with told_if_memory_is_short():
+            if settings.weights is None:
+                train_and_test(make_classifier, settings)
+            else:
+                use_weights(settings)
             tell_unused(vars(build_parser(defaults).parse_args(arguments)))
 
     go_on = (

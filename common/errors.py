@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from common.interrupts import Terminated, interruptible
+
 LONGEST_LINE = 2000  # characters
 
 
@@ -58,17 +60,19 @@ def run_program(program: str, work: Callable[[], int | None], interrupted: str) 
     """Do the work of a command line; return its exit status.
 
     What `work` returns, None being 0.  2: the user's input was wrong, or a file cannot be read or
-    written, told in one line on stderr.  130: interrupted, and `interrupted` says what now.
+    written, told in one line on stderr.  130 or 143: interrupted by Ctrl-C or SIGTERM, and
+    `interrupted` says what now.
     """
     try:
-        return work() or 0
+        with interruptible():
+            return work() or 0
     except InputError as error:
         told = error
     except OSError as error:  # no permission, a name that is too long, a full disk
         reason = error.strerror or str(error)
         told = InputError(f"{error.filename}: {reason}" if error.filename else reason)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print(f"\n{program}: interrupted{interrupted}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(interruption, Terminated) else 130
     print(f"{program}: error: {told}", file=sys.stderr)
     return 2

@@ -72,7 +72,7 @@ def train_and_test(
         else:
             prepare_output(out)
             write_identity(out, identity)  # first of all, so that a killed run can go on
-            write_scene(out, scene)
+        write_scene(out, scene)
         announce(scene, classifier.environment["device"], out)
         report = _iterate(classifier, settings, scene, splits, out)
         add_page(out)

@@ -45,7 +45,7 @@ def write_file(path: Path, content: bytes | str) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)  # gone if interrupted just after the replacement
         raise
 
 

@@ -1,14 +1,21 @@
-"""Arrays that do not fit into memory refused, and freed memory kept for the training loop."""
+"""Memory: what does not fit refused, shortage told, and freed memory kept for the training loop."""
 
+import contextlib
 import ctypes
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from common.errors import InputError
 
+SAID = (
+    "DefaultCPUAllocator",
+    "CUDA out of memory",
+    "could not create a primitive",
+)  # PyTorch on a CPU, on a GPU, oneDNN: memory is short
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
 
 
@@ -44,3 +51,21 @@ def keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, -1)  # whose free end is never given back
     mallopt(M_TOP_PAD, 64 << 20)  # and which grows by 64 MiB at a time
     mallopt(M_ARENA_MAX, 1)  # one heap: a thread can use what another one freed
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this is how Python, PyTorch or oneDNN says that there is not enough memory."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in SAID)
+
+
+@contextlib.contextmanager
+def told_if_memory_is_short() -> Iterator[None]:
+    """Turn every error that says so into an `InputError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            "out of memory; use a smaller --batch-size, -k or -p, or close other programs"
+        ) from error

@@ -25,7 +25,7 @@ from common.results import write_history
 from common.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
 from common.settings import Settings
 from common.split import Split
-from common.train import train
+from common.train import DivergenceError, Epoch, train
 from common.weights import Weights, save_weights
 
 TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
@@ -63,18 +63,30 @@ class NetworkClassifier:
         self.network = network
 
     def fit(self, split: Split, seed: int, directory: Path, title: str) -> Trained:
-        """Train with the settings; write ``history.csv`` and ``weights.pt``."""
+        """Train with the settings; write ``history.csv`` and ``weights.pt``.
+
+        Raises
+        ------
+        DivergenceError
+            The files then hold the best epoch until it did, if there was one.
+        """
         start = time.perf_counter()
         torch.manual_seed(seed)
         model = build(self.network, self.arguments, self.environment["precision"], self.patches)
         labels, checkpoint = self.scene.labels.ravel(), self._checkpoint(split, seed, directory)
-        with epoch_progress(title, self.settings.epoch) as show:
-            history = train(
-                model, self.patches, labels, split, self.settings, seed, show, checkpoint
-            )
+        try:
+            with epoch_progress(title, self.settings.epoch) as show:
+                history = train(
+                    model, self.patches, labels, split, self.settings, seed, show, checkpoint
+                )
+        except DivergenceError as divergence:
+            progress = divergence.progress
+            if progress.best_weights is not None:
+                model.load_state_dict(progress.best_weights)
+                self._keep(directory, model, progress.history, seed, split)
+            raise
         seconds = time.perf_counter() - start
-        write_history(directory, history)
-        save_weights(directory / "weights.pt", self._weights(model, seed, split))
+        self._keep(directory, model, history, seed, split)
         return Trained(
             functools.partial(classify, model, self.patches),
             len(history),
@@ -87,6 +99,13 @@ class NetworkClassifier:
         flags = {name: getattr(self.settings, name) for name in TRAINING_FLAGS}
         identity = [flags, self.arguments, seed, split.sha256(), self.environment["precision"]]
         return Checkpoint(directory, json.dumps(identity))
+
+    def _keep(
+        self, directory: Path, model: nn.Module, history: list[Epoch], seed: int, split: Split
+    ) -> None:
+        """Write what training gave."""
+        write_history(directory, history)
+        save_weights(directory / "weights.pt", self._weights(model, seed, split))
 
     def _weights(self, model: nn.Module, seed: int, split: Split) -> Weights:
         """Bundle a trained network with all that is needed to use it."""

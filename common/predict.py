@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.memory import is_out_of_memory
 from common.patches import Patches
 
 PIXELS_X_BANDS_PER_BATCH = {"cpu": 32 * 49 * 200, "cuda": 1024 * 49 * 200}  # 32, 1024 patches
@@ -72,12 +73,17 @@ def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: i
     On the CPU every thread takes batches of its own: to split each operation of a batch between
     threads has them wait for one another hundreds of times, worst where other programs run.
     """
+
+    def on_batch(batch: Tensor) -> Tensor:
+        with torch.no_grad():  # which is for each thread to say
+            return _or_by_halves(function, batch)
+
     batches, threads = rows.split(batch_size), torch.get_num_threads()
     if rows.device.type != "cpu" or threads == 1:
-        return torch.cat([function(batch) for batch in batches])
+        return torch.cat([on_batch(batch) for batch in batches])
     workers = ThreadPoolExecutor(min(threads, len(batches)), initializer=_work_alone)
     try:
-        return torch.cat(list(workers.map(torch.no_grad()(function), batches)))
+        return torch.cat(list(workers.map(on_batch, batches)))
     finally:
         workers.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
@@ -88,6 +94,18 @@ def _work_alone() -> None:
     torch.get_num_threads()  # makes PyTorch's own settings for the thread, which would come later
     torch.set_num_threads(1)
     numba.set_num_threads(1)
+
+
+def _or_by_halves(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Apply `function`; where memory is too short for all rows, to each half of them."""
+    try:
+        return function(rows)
+    except (MemoryError, RuntimeError) as error:
+        if len(rows) < 2 or not is_out_of_memory(error):
+            raise
+    if rows.is_cuda:
+        torch.cuda.empty_cache()
+    return torch.cat([_or_by_halves(function, half) for half in rows.tensor_split(2)])
 
 
 def classify(

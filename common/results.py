@@ -128,7 +128,8 @@ def write_scene(out: Path, scene: Scene) -> None:
 
     Until there is more to say, ``report.txt`` says that there is not.
     """
-    write_file(out / "report.txt", "No iteration has finished yet.\n")
+    if not (out / "report.json").is_file():
+        write_file(out / "report.txt", "No iteration has finished yet.\n")
     write_file(out / "false_color.png", png(false_colour(scene)))
     if scene.labels.any():
         labels = scene.labels.astype(label_dtype(scene.classes))

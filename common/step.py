@@ -12,8 +12,9 @@ GRAPH_WARM_UP = 3  # updates before the capture, as PyTorch's notes on CUDA grap
 class TrainingStep:
     """Gather a batch of patches, compute the loss, update the weights.
 
-    Called with a batch of pixels (and symmetries, see `Patches.gather`).  `loss_sum` and `correct`
-    add up over the batches seen, until they are set to zero.
+    Called with a batch of pixels (and symmetries, see `Patches.gather`).  `loss_sum`, `correct` and
+    `finite` add up over the batches seen, until `start_epoch`: once a loss is NaN or infinite, so
+    is the sum, and `finite`, the number of updates before, no longer grows.
     """
 
     def __init__(
@@ -28,6 +29,13 @@ class TrainingStep:
         self.label_smoothing = label_smoothing
         self.loss_sum = torch.zeros((), device=targets.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=targets.device)
+        self.finite = torch.zeros((), dtype=torch.int64, device=targets.device)
+
+    def start_epoch(self) -> None:
+        """Set the network to training and the sums to zero."""
+        self.model.train()
+        for total in (self.loss_sum, self.correct, self.finite):
+            total.zero_()
 
     def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
         self.optimizer.zero_grad()
@@ -38,6 +46,7 @@ class TrainingStep:
         self.optimizer.step()
         self.loss_sum += loss.detach() * len(pixels)
         self.correct += (scores.argmax(dim=1) == target).sum()
+        self.finite += self.loss_sum.isfinite()
 
 
 class GraphedStep(TrainingStep):
@@ -90,4 +99,4 @@ class GraphedStep(TrainingStep):
             if isinstance(value, Tensor)
         ]
         of_model = [tensor.detach() for tensor in self.model.state_dict().values()]
-        return [*of_model, self.loss_sum, self.correct, *of_optimizer]
+        return [*of_model, self.loss_sum, self.correct, self.finite, *of_optimizer]

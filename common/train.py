@@ -71,6 +71,18 @@ class Progress:
         return vars(self) | {"history": history} | states
 
 
+class DivergenceError(InputError):
+    """Training cannot go on; `progress` holds what was good until then."""
+
+    def __init__(self, what: str, settings: Settings, progress: Progress) -> None:
+        kept = f"the weights of epoch {progress.best_epoch}, the best, are kept; "
+        super().__init__(
+            f"--lr {settings.lr:g}: training diverged, {what}; "
+            f"{kept if progress.best_weights else ''}use a smaller learning rate"
+        )
+        self.progress = progress
+
+
 def train(
     model: nn.Module,
     patches: Patches,
@@ -105,8 +117,8 @@ def train(
 
     Raises
     ------
-    InputError
-        No epoch had a finite validation loss.
+    DivergenceError
+        A training loss is NaN or infinite, or no epoch had a finite validation loss.
     """
     device, recipe = patches.spectra.device, RECIPES[settings.recipe]
     targets = torch.from_numpy(labels).to(device) - 1
@@ -120,6 +132,10 @@ def train(
         start, number = time.perf_counter(), len(progress.history) + 1
         seed_epoch(seed, number)
         train_loss, train_accuracy = train_epoch(step, train_pixels, settings, number)
+        if not math.isfinite(train_loss):
+            update = step.finite.item() + 1
+            what = f"the loss became NaN or infinite in update {update} of epoch {number}"
+            raise DivergenceError(what, settings, progress)
         val_loss, val_accuracy = math.nan, math.nan
         if recipe.early_stopping or number == settings.epoch:
             val_loss, val_accuracy = loss_and_accuracy(model, patches, targets, val_pixels)
@@ -130,10 +146,7 @@ def train(
         if checkpoint is not None:
             checkpoint.write(lambda: progress.as_dict(model, step.optimizer))
     if progress.best_weights is None:
-        raise InputError(
-            f"--lr {settings.lr:g}: training diverged, the validation loss was never finite; "
-            f"use a smaller learning rate"
-        )
+        raise DivergenceError("the validation loss was never finite", settings, progress)
     model.load_state_dict(progress.best_weights)
     return progress.history
 
@@ -167,10 +180,11 @@ def training_step(
 def train_epoch(
     step: TrainingStep, pixels: Tensor, settings: Settings, number: int
 ) -> tuple[float, float]:
-    """One pass over the training pixels; return mean loss and accuracy while training."""
-    step.model.train()
-    step.loss_sum.zero_()
-    step.correct.zero_()
+    """One pass over the training pixels; return mean loss and accuracy while training.
+
+    It may end early where the loss becomes NaN or infinite.
+    """
+    step.start_epoch()
     recipe, device = RECIPES[settings.recipe], pixels.device
     order = draw(step.targets[pixels].cpu(), recipe.balance)
     batches = pixels[order.to(device)].split(settings.batch_size)
@@ -181,6 +195,8 @@ def train_epoch(
         epochs_done = number - 1 + index / len(batches)
         set_learning_rate(step.optimizer, learning_rate(settings, epochs_done))
         step(*batch)
+        if device.type == "cpu" and not step.loss_sum.isfinite():
+            break  # on a GPU, looking after each update would take longer than the update
     return step.loss_sum.item() / len(pixels), step.correct.item() / len(pixels)
 
 

@@ -215,7 +215,7 @@ def test_paths_that_cannot_be_used(tried):
         (["--out", "x/" * 3000], "x/x: File name too long"),
         (["--out", "."], "--out .: already exists; choose another"),
         (["--weights", "empty.pt"], "--weights empty.pt: not a weights file"),
-        (["--weights", "folder.yaml"], "--weights folder.yaml: no such file"),
+        (["--weights", "folder.yaml"], "--weights folder.yaml: a folder, not a file"),
         (["--weights", "file/x.pt"], "--weights file/x.pt: no such file"),
         (["-d", "empty.yaml"], "empty.yaml: must hold lines"),
         (["-d", "folder.yaml"], "folder.yaml: cannot be read"),

@@ -1,0 +1,49 @@
+"""Ctrl-C and a request to end (SIGTERM), at any moment, without a traceback."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Terminated(KeyboardInterrupt):
+    """What SIGTERM raises in an `interruptible` block."""
+
+
+EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+
+
+def end_silently_until_main() -> None:
+    """Let Ctrl-C end the process as SIGTERM does: at once, for nothing has been done yet.
+
+    A script calls it before it imports PyTorch, which takes seconds.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not so in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise `EXCEPTIONS` at the first Ctrl-C or SIGTERM; files are tidied up undisturbed.
+
+    Elsewhere than in the main thread this does nothing, for signals do not come there.
+    """
+
+    def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise EXCEPTIONS[signal_number]
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in EXCEPTIONS if in_main_thread}
+    before = {
+        n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)
+    }
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

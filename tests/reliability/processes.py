@@ -1,0 +1,98 @@
+"""Training processes to be disturbed: forked from one that has imported PyTorch already."""
+
+import importlib
+import json
+import multiprocessing
+import os
+import re
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import common.checkpoint
+import common.experiment
+from common.cli import main
+from common.interrupts import end_silently_until_main
+
+FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "--precision", "fp32"]
+SCRIPTS = ("SSRN", "A2S2KResNet")
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(
+    ["common.cli", *(f"{name}.{name}" for name in SCRIPTS), "torch._inductor"]
+)  # the last: what PyTorch's deterministic mode imports
+
+
+def start(
+    model: str,
+    toy_data: Path,
+    out: Path,
+    *flags: str,
+    page: bool = True,
+    largest_file: int | None = None,
+) -> multiprocessing.Process:
+    """Start a training script's `main`; what it says on stderr is in `said(out)`.
+
+    Checkpoints are written after every epoch; `page` says whether report.html is, which takes
+    seconds.  No file can grow beyond `largest_file` bytes.
+    """
+    arguments = [*FLAGS, "--data-dir", str(toy_data), "--out", str(out), *flags]
+    process = FORKED.Process(target=_run, args=(model, arguments, _log(out), page, largest_file))
+    _log(out).unlink(missing_ok=True)
+    process.start()
+    while not _log(out).exists():
+        time.sleep(0.001)
+    return process
+
+
+def run(model: str, toy_data: Path, out: Path, *flags: str, **others) -> int:
+    """Let a training script run to its end; return its exit status."""
+    process = start(model, toy_data, out, *flags, **others)
+    process.join()
+    return process.exitcode
+
+
+def said(out: Path) -> list[str]:
+    """Lines on stderr of the last process that wrote to `out`."""
+    return _log(out).read_text().splitlines()
+
+
+def _log(out: Path) -> Path:
+    return out.parent / f"{out.name}.stderr"
+
+
+def _run(model: str, arguments: list[str], log: Path, page: bool, largest_file: int | None) -> None:
+    end_silently_until_main()
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), sys.stderr.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    torch.set_num_threads(1)
+    common.checkpoint.LARGEST_COST = 1e9
+    if not page:
+        common.experiment.write_page = lambda out: None
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    module = importlib.import_module(f"{model}.{model}")
+    sys.exit(main(getattr(module, model), module.DEFAULTS, arguments))
+
+
+def bits(out: Path) -> dict:
+    """Everything a run leaves that does not tell the time, or the commit it was made with."""
+    report = json.loads((out / "report.json").read_text())
+    del report["environment"]["commit"]
+    for key in ("date", "train_seconds", "test_seconds"):
+        del report[key]
+    for flag in ("out", "resume", "overwrite"):
+        del report["settings"][flag]
+    found = {"report": report}
+    for path in sorted([*out.glob("*.np[yz]"), *out.glob("*.png"), *out.glob("run_*/*")]):
+        name = str(path.relative_to(out))
+        if path.name == "weights.pt":
+            state = torch.load(path, weights_only=True)["state"]
+            found[name] = {key: tensor.numpy().tobytes() for key, tensor in state.items()}
+        elif path.name == "history.csv":
+            found[name] = re.sub(r",[^,]*$", "", path.read_text(), flags=re.MULTILINE)
+        elif path.name != "iteration.npz":
+            found[name] = path.read_bytes()
+    return found
