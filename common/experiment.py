@@ -9,7 +9,7 @@ import numpy as np
 
 from common.classifier import Classifier, Trained
 from common.errors import InputError
-from common.memory import keep_freed_memory
+from common.memory import give_back_memory, keep_freed_memory
 from common.report import Iteration, build_report, report_text
 from common.results import (
     map_files,
@@ -149,6 +149,7 @@ def _drawn(
 
 def add_page(out: Path) -> None:
     """Write ``report.html`` and ``figures/`` from the other results."""
+    give_back_memory()
     from common.page import write_page  # Matplotlib is large, and needed only after all else
 
     write_page(out)

@@ -38,19 +38,29 @@ def keep_freed_memory() -> None:
 
     By default every tensor above 32 MiB at most is a mapping of its own, and the free end of the
     heap goes back to the system: each training step then pays for its memory page by page again,
-    about a tenth of its time.  The price: the process keeps its largest size to its end.
+    about a tenth of its time.  The price: the process keeps its size until `give_back_memory`.
     Elsewhere than on glibc this does nothing.
     """
+    if libc := _glibc():
+        libc.mallopt(M_MMAP_MAX, 0)  # large blocks too come from the heap
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # whose free end is never given back
+        libc.mallopt(M_TOP_PAD, 64 << 20)  # and which grows by 64 MiB at a time
+        libc.mallopt(M_ARENA_MAX, 1)  # one heap: a thread can use what another one freed
+
+
+def give_back_memory() -> None:
+    """Return to the system what has been freed, when no more tensors are to come."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library if it is glibc, else None."""
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.gnu_get_libc_version  # noqa: B018  (musl has no such function)
-        mallopt = libc.mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(M_MMAP_MAX, 0)  # large blocks too come from the heap
-    mallopt(M_TRIM_THRESHOLD, -1)  # whose free end is never given back
-    mallopt(M_TOP_PAD, 64 << 20)  # and which grows by 64 MiB at a time
-    mallopt(M_ARENA_MAX, 1)  # one heap: a thread can use what another one freed
+    except OSError:
+        return None
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from common.memory import is_out_of_memory
 from common.patches import Patches
 
-PIXELS_X_BANDS_PER_BATCH = {"cpu": 32 * 49 * 200, "cuda": 1024 * 49 * 200}  # 32, 1024 patches
+PIXELS_X_BANDS_PER_BATCH = {"cpu": 16 * 49 * 200, "cuda": 1024 * 49 * 200}  # 16, 1024 patches
 PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 
 
