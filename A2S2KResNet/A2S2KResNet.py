@@ -26,6 +26,7 @@ from common.layers import (
     BatchNormReLU,
     ConvBNReLU,
     WeightedSum,
+    check_patches,
     kernels_as_bands,
     spectral_length,
 )
@@ -81,6 +82,7 @@ class A2S2KResNet(nn.Module):
         self.classifier = nn.Linear(kernels, classes)
 
     def forward(self, patches: Tensor) -> Tensor:
+        check_patches(patches)
         branch_1x1x7, branch_3x3x7 = self.kernel_1x1x7(patches), self.kernel_3x3x7(patches)
         x = self.attention(branch_1x1x7, branch_3x3x7)  # K × P × P × spectral_length(B)
         x = self.spectral_block_1(x)

@@ -21,7 +21,13 @@ if __name__ == "__main__":
 from torch import Tensor, nn
 
 from common.cli import main
-from common.layers import BatchNormReLU, ConvBNReLU, kernels_as_bands, spectral_length
+from common.layers import (
+    BatchNormReLU,
+    ConvBNReLU,
+    check_patches,
+    kernels_as_bands,
+    spectral_length,
+)
 from common.settings import Settings
 
 DEFAULTS = Settings(
@@ -67,6 +73,7 @@ class SSRN(nn.Module):
         self.classifier = nn.Linear(kernels, classes)
 
     def forward(self, patches: Tensor) -> Tensor:
+        check_patches(patches)
         x = self.spectral(patches)  # 1 × P × P × 128
         x = self.spatial_stem(x)  # K × P-2 × P-2 × 1
         return self.spatial(x)
