@@ -61,6 +61,7 @@ class SSRN(nn.Module):
 
     def __init__(self, bands: int, classes: int, kernels: int = 24) -> None:
         super().__init__()
+        self.register_forward_pre_hook(check_patches)
         self.spectral_stem = ConvBNReLU(1, kernels, (1, 1, 7), stride=(1, 1, 2))
         self.spectral_block_1 = ResidualBlock(kernels, (1, 1, 7))
         self.spectral_block_2 = ResidualBlock(kernels, (1, 1, 7))
@@ -73,7 +74,6 @@ class SSRN(nn.Module):
         self.classifier = nn.Linear(kernels, classes)
 
     def forward(self, patches: Tensor) -> Tensor:
-        check_patches(patches)
         x = self.spectral(patches)  # 1 × P × P × 128
         x = self.spatial_stem(x)  # K × P-2 × P-2 × 1
         return self.spatial(x)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def read_outcome(out: Path) -> Outcome:
         report = json.loads((out / "report.json").read_text("utf-8"))
         if "class_colours" not in report:
             raise InputError(f"{out}: written by an earlier version, without the classes' colours")
+        if not all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in report["class_colours"]):
+            raise ValueError("class_colours that are not '#rrggbb'")
         iterations = range(len(report["test_seconds"]))
         return Outcome(
             report,
