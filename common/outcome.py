@@ -86,7 +86,7 @@ def read_outcome(out: Path) -> Outcome:
         return Outcome(
             report,
             _array(out / "gt.npy"),
-            np.asarray(Image.open(out / "false_color.png").convert("RGB")),
+            _picture(out / "false_color.png"),
             [_read_iteration(out / f"run_{n}") for n in iterations],
         )
 
@@ -106,7 +106,12 @@ def _read_iteration(run: Path) -> IterationFiles:
 
 
 def _array(path: Path) -> np.ndarray | None:
-    return np.load(path, mmap_mode="r") if path.is_file() else None
+    return np.lib.format.open_memmap(path, mode="r") if path.is_file() else None
+
+
+def _picture(path: Path) -> np.ndarray:
+    with Image.open(path, formats=["PNG"]) as image:  # others may start programs, as EPS does
+        return np.asarray(image.convert("RGB"))
 
 
 def _history(path: Path) -> dict[str, np.ndarray]:
