@@ -218,7 +218,7 @@ def test_paths_that_cannot_be_used(tried):
         (["--weights", "folder.yaml"], "--weights folder.yaml: a folder, not a file"),
         (["--weights", "file/x.pt"], "--weights file/x.pt: no such file"),
         (["-d", "empty.yaml"], "empty.yaml: must hold lines"),
-        (["-d", "folder.yaml"], "folder.yaml: cannot be read"),
+        (["-d", "folder.yaml"], "folder.yaml: a folder, not a file"),
         (["--data-dir", "file"], "--data-dir file: not a directory"),
         (["--split", "empty.pt", "file"], "empty.pt: "),
         (["--data-dir", "x/" * 3000], "x/x: File name too long"),
