@@ -26,6 +26,7 @@ from common.layers import (
     BatchNormReLU,
     ConvBNReLU,
     WeightedSum,
+    check_patches,
     kernels_as_bands,
     spectral_length,
 )
@@ -67,6 +68,7 @@ class A2S2KResNet(nn.Module):
         self, bands: int, classes: int, kernels: int = 24, attention: str = "paper"
     ) -> None:
         super().__init__()
+        self.register_forward_pre_hook(check_patches)
         self.kernel_1x1x7 = ConvBNReLU(1, kernels, (1, 1, 7), stride=(1, 1, 2))
         self.kernel_3x3x7 = ConvBNReLU(1, kernels, (3, 3, 7), stride=(1, 1, 2), padding=(1, 1, 0))
         self.attention = KernelAttention(kernels, bands // 2, attention)

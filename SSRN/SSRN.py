@@ -21,7 +21,13 @@ if __name__ == "__main__":
 from torch import Tensor, nn
 
 from common.cli import main
-from common.layers import BatchNormReLU, ConvBNReLU, kernels_as_bands, spectral_length
+from common.layers import (
+    BatchNormReLU,
+    ConvBNReLU,
+    check_patches,
+    kernels_as_bands,
+    spectral_length,
+)
 from common.settings import Settings
 
 DEFAULTS = Settings(
@@ -55,6 +61,7 @@ class SSRN(nn.Module):
 
     def __init__(self, bands: int, classes: int, kernels: int = 24) -> None:
         super().__init__()
+        self.register_forward_pre_hook(check_patches)
         self.spectral_stem = ConvBNReLU(1, kernels, (1, 1, 7), stride=(1, 1, 2))
         self.spectral_block_1 = ResidualBlock(kernels, (1, 1, 7))
         self.spectral_block_2 = ResidualBlock(kernels, (1, 1, 7))

@@ -4,6 +4,7 @@ import hashlib
 import io
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def _opened(path: Path) -> dict | None:
     if hashlib.sha256(data).hexdigest().encode() != checksum:
         return None
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # which would be further lines
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception:  # whole, but never written by this class
         return None
     return content if isinstance(content, dict) else None

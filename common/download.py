@@ -27,7 +27,7 @@ from common.scenefile import SCENES, built_in
 TIMEOUT = 20.0  # seconds without a byte
 TRIES = 3  # connections to one address for one file
 CHUNK = 1 << 18  # bytes
-LARGEST = 1 << 30  # bytes; the largest scene has a tenth of that
+LARGEST = 1 << 28  # bytes; no scene's file has half of that
 GO_ON = "The same command goes on where this one stopped."
 
 
@@ -68,7 +68,8 @@ def _is_allowed(address: str) -> bool:
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
-        if not _is_allowed(newurl):
+        away_from_https = req.type == "https" and urlsplit(newurl).scheme != "https"
+        if away_from_https or not _is_allowed(newurl):
             raise _AddressError(f"redirected to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -89,6 +90,8 @@ def _connect(address: str, part: Path) -> HTTPResponse:
     except (HTTPException, OSError) as error:  # name resolution, connection, certificate, proxy
         reason = getattr(error, "reason", error)
         raise _UnreachableError(getattr(reason, "strerror", None) or reason) from error
+    except (ValueError, OverflowError) as error:  # a host or port that there cannot be
+        raise _AddressError(f"redirected to no address ({error})") from error
 
 
 def _transfer(address: str, part: Path) -> None:
@@ -97,9 +100,12 @@ def _transfer(address: str, part: Path) -> None:
     Raises an _AddressError where the network is at fault, OSError only where the disk is.
     """
     response = _connect(address, part)
-    resumed = response.status == 206
+    resumed = response.status == 206 and part.exists()  # some answer so unasked
     received = part.stat().st_size if resumed else 0
     total = None if response.length is None else received + response.length
+    if total is not None and total > LARGEST:
+        response.close()
+        raise _AddressError(f"says that it has {total} bytes, more than any scene")
     size = {"total": total, "initial": received, "unit": "B", "unit_scale": True}
     bar = tqdm(desc=part.stem, disable=None, **size)  # None: only on a terminal
     with response, bar, part.open("ab" if resumed else "wb") as file:

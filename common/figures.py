@@ -29,6 +29,7 @@ STYLE = {
     "text.parse_math": False,  # a class may be called $5
 }
 NOT_CLASSIFIED = (226, 230, 234)  # in shaded maps, none of whose shades it is
+LONGEST_NAME = 40  # characters of a class in a figure
 LARGEST_SIDE = 1200  # pixels of a drawn map; of larger ones every n-th row and column is drawn
 
 
@@ -115,13 +116,19 @@ def confusion(outcome: Outcome) -> Figure | None:
         dark = "white" if value > 55 else "#1b2631"
         axis.text(col, row, text, ha="center", va="center", fontsize=6, color=dark)
     axis.set_xticks(range(classes), range(1, classes + 1))
-    names = [f"{name} {number}" for number, name in enumerate(report["class_names"], 1)]
+    names = [f"{name} {number}" for number, name in enumerate(class_names(outcome), 1)]
     axis.set_yticks(range(classes), names)
     axis.set_xlabel("classified as")
     axis.set_ylabel("labelled")
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     return figure
+
+
+def class_names(outcome: Outcome) -> list[str]:
+    """Names of the classes, cut where they would take a figure's whole width."""
+    names = outcome.report["class_names"]
+    return [f"{name[:LONGEST_NAME]}…" if len(name) > LONGEST_NAME else name for name in names]
 
 
 def row_shares(counts: np.ndarray) -> np.ndarray:
@@ -141,11 +148,11 @@ def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure:
     across = min(len(panels), 4 if rows >= cols / 2 else 2)
     down = math.ceil(len(panels) / across)
     width = 7.2 / across
-    named = zip(outcome.report["class_names"], outcome.colours, strict=True)
+    named = zip(class_names(outcome), outcome.colours, strict=True)
     entries = {f"{n} {name}": colour for n, (name, colour) in enumerate(named, 1)}
     entries |= map_keys(panels)
     legend_rows = math.ceil(len(entries) / 4)
-    height = down * (width * rows / cols + 0.22) + 0.16 * legend_rows
+    height = down * (max(width * rows / cols, 0.2) + 0.22) + 0.16 * legend_rows
     figure = Figure(figsize=(7.2, min(height, 9.5)), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for axis in axes:
@@ -235,7 +242,7 @@ def attention(outcome: Outcome) -> Figure | None:
     layers = outcome.iterations[0].attention
     if not layers:
         return None
-    names = outcome.report["class_names"]
+    names = class_names(outcome)
     panels = {}
     for name, weights in layers.items():
         if weights.shape[1] == 2:

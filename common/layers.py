@@ -69,6 +69,20 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def check_patches(network: nn.Module, arguments: tuple[Tensor]) -> None:
+    """Raise ValueError unless patches ``(batch, 1, P, P, bands)`` have odd P, 5 at least.
+
+    Others have no central pixel, or fewer pixels than the spatial convolutions reach over.
+    """
+    (patches,) = arguments
+    channels, rows, cols = patches.shape[1:4]
+    if channels != 1 or rows != cols or rows % 2 == 0 or rows < 5:
+        raise ValueError(
+            f"patches are {tuple(patches.shape)}; they must be (batch, 1, P, P, bands), P odd and "
+            f"at least 5"
+        )
+
+
 def kernels_as_bands(x: Tensor) -> Tensor:
     """Read the kernels of a collapsed feature map as a new band axis.
 

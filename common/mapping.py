@@ -13,7 +13,7 @@ from common.device import choose_device, make_deterministic
 from common.errors import InputError
 from common.experiment import add_page, announce, print_report
 from common.memory import keep_freed_memory
-from common.network import build, check_patch, network_environment, scene_patches
+from common.network import build, check_finite, check_patch, network_environment, scene_patches
 from common.predict import classify
 from common.report import Iteration, build_report
 from common.results import (
@@ -217,4 +217,5 @@ def _classify_rows(
     labels, confidence = np.zeros(asked.size, np.int64), np.full(asked.size, np.nan, np.float32)
     pixels = np.flatnonzero(asked)
     labels[pixels], confidence[pixels] = classify(model, patches, pixels + (start - first) * cols)
+    check_finite(confidence[pixels], scene)
     return labels, confidence

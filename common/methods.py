@@ -224,7 +224,7 @@ def correctness(method: Method, iteration: int) -> Correctness:
     arrays = []
     for path in paths:
         try:
-            arrays.append(np.load(path, allow_pickle=False))
+            arrays.append(np.lib.format.open_memmap(path, mode="r"))
         except (OSError, ValueError, EOFError) as error:
             raise UnavailableError(f"{path.name} damaged") from error
     labels, split, predicted = arrays

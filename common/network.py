@@ -145,6 +145,15 @@ def check_patch(half_width: int, scene: Scene) -> None:
         )
 
 
+def check_finite(numbers: np.ndarray, scene: Scene) -> None:
+    """Raise InputError unless what became of a scene's spectra are finite numbers."""
+    if not np.isfinite(numbers).all():
+        raise InputError(
+            f"{scene.source}: values too far from those that the network was trained on to compute "
+            f"with; give both scenes the same units, or say with 'nodata' what is no data"
+        )
+
+
 def scene_patches(
     scene: Scene,
     rows: slice,
@@ -155,8 +164,10 @@ def scene_patches(
     """Return the patches of some rows of a scene; those without data are zero."""
 
     def preprocess(block: np.ndarray) -> np.ndarray:
-        spectra = preprocessing.apply(block)
+        with np.errstate(over="ignore", invalid="ignore"):  # of pixels without data
+            spectra = preprocessing.apply(block)
         spectra[~has_data(block, scene.nodata)] = 0
+        check_finite(spectra, scene)
         return spectra
 
     cube = scene.read_rows(rows.start, rows.stop)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,11 +80,13 @@ def read_outcome(out: Path) -> Outcome:
         report = json.loads((out / "report.json").read_text("utf-8"))
         if "class_colours" not in report:
             raise InputError(f"{out}: written by an earlier version, without the classes' colours")
+        if not all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in report["class_colours"]):
+            raise ValueError("class_colours that are not '#rrggbb'")
         iterations = range(len(report["test_seconds"]))
         return Outcome(
             report,
             _array(out / "gt.npy"),
-            np.asarray(Image.open(out / "false_color.png").convert("RGB")),
+            _picture(out / "false_color.png"),
             [_read_iteration(out / f"run_{n}") for n in iterations],
         )
 
@@ -103,7 +106,12 @@ def _read_iteration(run: Path) -> IterationFiles:
 
 
 def _array(path: Path) -> np.ndarray | None:
-    return np.load(path, mmap_mode="r") if path.is_file() else None
+    return np.lib.format.open_memmap(path, mode="r") if path.is_file() else None
+
+
+def _picture(path: Path) -> np.ndarray:
+    with Image.open(path, formats=["PNG"]) as image:  # others may start programs, as EPS does
+        return np.asarray(image.convert("RGB"))
 
 
 def _history(path: Path) -> dict[str, np.ndarray]:

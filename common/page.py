@@ -25,7 +25,7 @@ from common.files import write_file
 from common.flags import file_name
 from common.outcome import Outcome, read_outcome
 from common.pictures import png
-from common.report import split_count, split_name
+from common.report import percent, split_count, split_name
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 MODEL_NAMES = {"A2S2KResNet": "A2S2K-ResNet"}
@@ -117,13 +117,12 @@ def _subtitle(report: dict) -> list[str]:
 
 
 def _score(report: dict, name: str, title: str) -> dict:
-    values = [100 * value for value in report[name]]
-    several = len(values) > 1
+    several = len(report[name]) > 1
     return {
         "name": title,
-        "mean": f"{100 * report[f'{name}_mean']:.2f}",
-        "std": f"± {100 * report[f'{name}_std']:.2f}" if several else "one iteration",
-        "each": "  ".join(f"{value:.2f}" for value in values) if several else "",
+        "mean": percent(report[f"{name}_mean"]).strip(),
+        "std": f"± {percent(report[f'{name}_std']).strip()}" if several else "one iteration",
+        "each": "  ".join(percent(value).strip() for value in report[name]) if several else "",
     }
 
 

@@ -179,7 +179,7 @@ def report_text(report: dict) -> str:
     several = len(report["oa"]) > 1
     for c, name in enumerate(report["class_names"]):
         std = report["per_class_std"][c] if several else None
-        accuracy = _percent(report["per_class_mean"][c], std)
+        accuracy = percent(report["per_class_mean"][c], std, undefined="not tested")
         lines.append(f"{c + 1:>3} {name[:30]:<30}{train[c]:>7.0f}{test[c]:>8.0f}   {accuracy}")
 
     lines += ["", f"{'':<34}{'mean ± std':>14}   each iteration" if several else ""]
@@ -190,8 +190,8 @@ def report_text(report: dict) -> str:
         "aa_users": "AA % (user's accuracy)",
     }
     for name, title in titles.items():
-        each = "  ".join(f"{100 * value:.2f}" for value in report[name]) if several else ""
-        summary = _percent(report[f"{name}_mean"], report[f"{name}_std"] if several else None)
+        each = "  ".join(percent(value).strip() for value in report[name]) if several else ""
+        summary = percent(report[f"{name}_mean"], report[f"{name}_std"] if several else None)
         lines.append(f"{title:<34}{summary:>14}   {each}".rstrip())
     trained = "trained_with" not in report
     for name, title in {"train_seconds": "training, s", "test_seconds": "testing, s"}.items():
@@ -270,8 +270,11 @@ def split_name(settings: dict, entry: dict) -> str:
     return split if isinstance(split, str) else f"maps {split[0]} (training), {split[1]} (test)"
 
 
-def _percent(mean: float | None, std: float | None) -> str:
-    """Per cent with ± where there is a std to show: one iteration has none."""
+def percent(mean: float | None, std: float | None = None, undefined: str = "undefined") -> str:
+    """Per cent with ± where there is a std to show: one iteration has none.
+
+    A figure may be `undefined`, as kappa is where all test pixels are of one class and found so.
+    """
     if mean is None or math.isnan(mean):
-        return "not tested"
+        return undefined
     return f"{100 * mean:6.2f}" + ("" if std is None else f" ± {100 * std:.2f}")

@@ -60,7 +60,7 @@ def output_directory(settings: Settings) -> Path:
             other = "--overwrite" if settings.overwrite else "--weights"
             raise InputError(f"--resume and {other} do not go together; leave one out")
     time = datetime.now().strftime("%Y-%m-%d_%H%M%S")
-    scene = Path(settings.dataset).stem
+    scene = Path(settings.dataset).stem[:60]  # a name may have 255 bytes in all
     default = REPOSITORY / "results" / f"{settings.model}_{scene}_{time}"
     out = default if settings.out is None else Path(settings.out)
     if not (settings.overwrite or settings.resume) and out.is_dir() and any(out.iterdir()):

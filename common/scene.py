@@ -217,10 +217,17 @@ def valid_pixels(
         wrong = ~((cube <= largest) & (cube >= -largest)) & valid[..., None]
         if wrong.any():
             row, col, band = np.argwhere(wrong)[0]
-            value = cube[row, col, band]
+            value, values = cube[row, col, band], cube[wrong]
+            kinds = {
+                "NaN": np.isnan(values),
+                "infinite": np.isinf(values),
+                f"beyond {largest:g}": np.isfinite(values),
+            }
+            counts = ", ".join(f"{n.sum()} {kind}" for kind, n in kinds.items() if n.any())
+            last_row = first_row + len(cube) - 1
             raise InputError(
-                f"{where}: {value} in {wrong.sum()} places of "
-                f"{wrong.any(axis=2).sum()} pixels, first at row {first_row + row}, column {col}, "
+                f"{where}: {counts} values in {wrong.any(axis=2).sum()} pixels of rows "
+                f"{first_row} to {last_row}, first {value} at row {first_row + row}, column {col}, "
                 f"band {band}; replace them, or write 'nodata: {value}' in the scene file to leave "
                 f"out such pixels"
             )
@@ -263,7 +270,17 @@ def _labels_with_data(
             f"{description.cube.path}: pixels with data are labelled with fewer than {least} "
             f"classes; check 'nodata'"
         )
+    if isinstance(cube, np.ndarray) and not _varies(cube, labels > 0):
+        raise InputError(
+            f"{description.cube.path}: all labelled pixels have the same spectrum; nothing to learn"
+        )
     return labels
+
+
+def _varies(cube: np.ndarray, pixels: np.ndarray) -> bool:
+    """Whether some band differs between pixels, by enough to be squared; one look does mostly."""
+    bands = (cube[..., band][pixels] for band in range(cube.shape[2]))
+    return any(float(values.max()) - float(values.min()) > 1 / LARGEST_VALUE for values in bands)
 
 
 def _check_shapes(

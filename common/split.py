@@ -83,6 +83,8 @@ def random_split(
     generator.shuffle(rest)
     if len(rest) <= len(train):
         flag, cure = f"-vs {valid_split}", "use a larger -vs"
+        if len(train) <= MIN_TRAIN_PER_CLASS * flat_labels.max():
+            cure = f"label more than {2 * MIN_TRAIN_PER_CLASS} pixels of each class"
         if per_class is not None:
             flag, cure = f"--per-class {per_class}", "use fewer"
         raise InputError(

@@ -120,9 +120,19 @@ def escape_latex(text: str) -> str:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Comma-separated values; None becomes an empty field."""
+    """Comma-separated values; None becomes an empty field, and no text a spreadsheet's formula."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([_no_formula(cell) for cell in row] for row in (header, *rows))
     return buffer.getvalue()
+
+
+def _no_formula(cell: object) -> object:
+    """Set an apostrophe before text that a spreadsheet would compute, as names may ask for."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith(("=", "+", "-", "@")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

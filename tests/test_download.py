@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -33,6 +34,17 @@ ORIGINALS = {
 }
 
 
+REDIRECTS = {
+    "redirect": "http://example.invalid/file",
+    "redirect-file": "file:///etc/passwd",
+    "redirect-ftp": "ftp://127.0.0.1/file",
+    "redirect-bracket": "https://[::1/file",
+    "redirect-port": "http://127.0.0.1:99999/file",
+    "redirect-label": f"https://{'x' * 70}.invalid/file",
+    "redirect-empty": "https:///file",
+}
+
+
 class Handler(BaseHTTPRequestHandler):
     """The first part of the path says how to behave; see `do_GET`."""
 
@@ -47,9 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, b"")
         elif kind == "503" and not earlier:
             self.answer(503, b"")
-        elif kind == "redirect":
-            self.answer(302, b"", Location="http://example.invalid/file")
-        else:
+        elif not self.misbehaved(kind, asked, earlier):
             if asked and kind != "cut-norange":
                 start = int(asked.removeprefix("bytes=").removesuffix("-"))
             if start >= len(content):
@@ -58,6 +68,26 @@ class Handler(BaseHTTPRequestHandler):
             body = content[start:]
             self.answer(206 if start else 200, body, len(body) // 2 if cut else len(body))
 
+    def misbehaved(self, kind: str, asked: str | None, earlier: int) -> bool:
+        """Answer as no server should, if that is what the path asks for."""
+        if kind in REDIRECTS:
+            self.answer(302, b"", Location=REDIRECTS[kind])
+        elif kind == "circle":
+            self.answer(302, b"", Location=self.path)
+        elif kind == "large":
+            self.answer(200, GOOD, len(GOOD) // 2, **{"Content-Length": f"{10**12}"})
+        elif kind.startswith("endless"):
+            self.endless(chunked=kind == "endless-chunked")
+        elif kind == "206-unasked":
+            self.answer(206, GOOD)
+        elif kind == "206-of-another":
+            self.answer(206 if asked else 200, GOOD, len(GOOD) // (1 if earlier else 2))
+        elif kind == "no-http":
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        else:
+            return False
+        return True
+
     def answer(self, status: int, body: bytes, upto: int | None = None, **headers) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -65,6 +95,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.server.log.append((self.path, self.headers["Range"], len(body[:upto])))
         self.wfile.write(body[:upto])
+
+    def endless(self, chunked: bool) -> None:
+        """Send zeros until the other side hangs up."""
+        self.send_response(200)
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        data = bytes(1 << 16)
+        while True:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
+            self.server.log.append((self.path, self.headers["Range"], len(data)))
 
     def log_message(self, *args):
         pass
@@ -160,10 +201,42 @@ def test_whole_part_only_gets_its_name(server, path):
     assert server.log == []
 
 
-@pytest.mark.parametrize("bad", ["wrong", "404", "wrong-cut", "redirect", "cut-always"])
+@pytest.mark.parametrize(
+    "bad",
+    ["wrong", "404", "wrong-cut", *REDIRECTS, "circle", "large", "no-http", "cut-always"],
+)
 def test_mirror_after_a_bad_address(server, path, bad):
-    fetch(path, f"{server.url}/{bad}/file", f"{server.url}/good/file")
+    fetch(
+        path, f"{server.url}/{bad}/file", server.url.replace("127.0.0.1", "localhost") + "/good/f"
+    )
     assert_only_the_good_file(path)
+
+
+@pytest.mark.parametrize("endless", ["endless", "endless-chunked"])
+def test_server_that_sends_without_end_is_cut_off(server, path, monkeypatch, endless):
+    monkeypatch.setattr(download, "LARGEST", 3 << 20)
+    with pytest.raises(InputError, match="more than 3 MiB"):
+        fetch(path, f"{server.url}/{endless}/file")
+    assert list(path.parent.iterdir()) == []
+    assert sum(sent for _, _, sent in server.log) < 16 << 20  # what sockets hold is sent as well
+
+
+def test_part_nobody_asked_for(server, path):
+    fetch(path, f"{server.url}/206-unasked/file")
+    assert_only_the_good_file(path)
+
+
+def test_part_that_is_another_one(server, path):
+    fetch(path, f"{server.url}/206-of-another/file")
+    assert_only_the_good_file(path)
+    assert len(server.log) == 3
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1/f", "http://example.invalid/f", "data:,x"])
+def test_no_redirect_leads_away_from_https(target):
+    request = urllib.request.Request("https://example.invalid/f")
+    with pytest.raises(download._AddressError, match="which is not https"):
+        download._CheckedRedirects().redirect_request(request, None, 302, "Found", {}, target)
 
 
 def test_wrong_contents_are_fetched_once(server, path):

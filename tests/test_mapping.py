@@ -269,7 +269,7 @@ def test_not_a_number_is_told_with_its_row_in_the_scene(trained, tmp_path, monke
     monkeypatch.setattr(common.mapping, "VALUES_PER_BLOCK", 4 * 36 * 60)
     scene = unlabelled(folder, "nan.npy", np.save, cube)
     message = refused(trained, tmp_path, capsys, scene)
-    assert "nan.npy: nan in 1 places of 1 pixels, first at row 33, column 5, band 7" in message
+    assert "first nan at row 33, column 5, band 7; replace" in message
     assert "write 'nodata: nan'" in message
 
 

@@ -95,6 +95,13 @@ def test_every_odd_patch_and_any_bands(case, size, bands):
     assert logits.shape == (2, 3)
 
 
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("shape", [(1, 6, 6), (1, 3, 3), (1, 5, 7), (2, 5, 5), (30, 5, 5)])
+def test_patches_without_a_centre_or_too_small_are_refused(case, shape):
+    with pytest.raises(ValueError, match=r"must be \(batch, 1, P, P, bands\), P odd"):
+        build(case, 30, classes=3)(torch.zeros(2, *shape, 30))
+
+
 def test_official_attention_never_selects():
     attention = A2S2KResNet(31, 5, attention="official").attention
     weights = attention.weights(torch.randn(2, 4, 24))

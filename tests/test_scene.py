@@ -107,7 +107,7 @@ WRONG = {
     "ground truth holds -1": {"labels": LABELS.astype(int) - 1},
     "fewer than two classes": {"labels": np.minimum(LABELS, 1)},
     "8 bands, but the false-colour picture needs band 54": {"cube": CUBE[:, :, :8]},
-    "nan in 1 places of 1 pixels, first at row 0, column 0, band 5; replace": {
+    "1 NaN values in 1 pixels of rows 0 to 3, first nan at row 0, column 0, band 5; replace": {
         "cube": np.where(CUBE == 5, np.nan, CUBE)
     },
     "'paviaU' is not an array of numbers": {"cube": "text"},
@@ -204,7 +204,7 @@ def test_negative_pixels_may_be_data(tmp_path):
 
 GAPS = THREE * np.uint8(2)
 WRONG_OWN = {
-    "cube.npy: nan in 181 places of 4 pixels, first at row 1, column 0, band 3; replace": {
+    "cube.npy: 181 NaN values in 4 pixels of rows 0 to 3, first nan at row 1, column 0, band 3": {
         "cube": np.where(np.indices(CUBE.shape)[0] == 3, np.nan, EMPTY_CUBE)
     },
     "field.yaml: 4 pixels hold the same negative number in all bands, as at row 1, column 0; "
