@@ -17,7 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
+from common.cli import main
 from common.georeference import GeotiffPosition, map_writer
+from SSRN.SSRN import DEFAULTS, SSRN
 from tests.reliability.processes import SCRIPTS, bits, run, said, start
 
 LENGTH = ["-i", "1", "-e", "2", "--resume"]
@@ -137,3 +139,88 @@ def test_full_disk_below_a_geotiff(tmp_path):
             with pytest.raises(OSError, match=FULL), written as write_rows:
                 write_rows(0, labels)
             assert not list(out.iterdir())
+
+
+def test_full_disk_below_a_map_of_weights(undisturbed, toy_data, tmp_path):
+    weights = ["--weights", str(undisturbed["SSRN"] / "run_0" / "weights.pt"), "--map", "all"]
+    expected, out = tmp_path / "expected", tmp_path / "out"
+    assert run("SSRN", toy_data, expected, *weights, page=False) == 0
+    written = sum(math.ceil(path.stat().st_size / PAGE) for path in expected.glob("*.*"))
+    with disk(out, PAGE * (written - 1)) as remount:
+        assert run("SSRN", toy_data, out, *weights, page=False) == 2
+        assert re.fullmatch(ONE_LINE.format(out, FULL), said(out)[-1])
+        check_whole(out)
+        remount("size=64m")
+        assert run("SSRN", toy_data, out, *weights, "--overwrite", page=False) == 0
+
+
+def test_files_that_cannot_grow(undisturbed, toy_data, tmp_path, often, tried):
+    """As under a quota; it needs no disk of its own."""
+    expected, times = undisturbed["SSRN"], often(1, 6)
+    for size in np.geomspace(2**16, 2**9, times).astype(int):
+        out = tmp_path / str(size)
+        assert run("SSRN", toy_data, out, *LENGTH, page=False, largest_file=int(size)) == 2
+        check_told(out, NO_GROWTH)
+        check_whole(out)
+        assert run("SSRN", toy_data, out, *LENGTH, page=False) == 0
+        assert bits(out) == bits(expected)
+    how = "a limit on the size of files (RLIMIT_FSIZE); lifted, then resumed: the same bits"
+    tried("files that cannot grow any more", how, times)
+
+
+def test_read_only_disk(undisturbed, toy_data, tmp_path, tried):
+    for number, out in enumerate((tmp_path / "new", tmp_path / "begun")):
+        with disk(out, 2**26) as remount:
+            if number:
+                killed_after_a_checkpoint(toy_data, out)
+            before = sorted(out.rglob("*"))
+            remount("ro")
+            assert run("SSRN", toy_data, out, *LENGTH, page=False) == 2
+            check_told(out, "Read-only file system")
+            assert sorted(out.rglob("*")) == before
+            remount("rw")
+            assert run("SSRN", toy_data, out, *LENGTH, page=False) == 0
+            assert bits(out) == bits(undisturbed["SSRN"])
+    how = "a disk mounted read-only, for a new and for a resumed run; then writable: the same bits"
+    tried("read-only output directory", how, 2)
+
+
+def killed_after_a_checkpoint(toy_data: Path, out: Path) -> None:
+    """Leave a run that was killed in its training."""
+    process = start("SSRN", toy_data, out, *LENGTH, page=False)
+    wait_for_a_checkpoint(out)
+    process.kill()
+    process.join()
+
+
+def wait_for_a_checkpoint(out: Path) -> None:
+    while not (out / "run_0" / "checkpoint.pt").exists():
+        time.sleep(0.001)
+
+
+def test_a_results_directory_that_vanishes(undisturbed, toy_data, tmp_path, often, tried):
+    times = often(1, 6)
+    for turn in range(times):
+        out, elsewhere = tmp_path / f"out{turn}", tmp_path / f"elsewhere{turn}"
+        process = start("SSRN", toy_data, out, *LENGTH, page=False)
+        wait_for_a_checkpoint(out)
+        time.sleep(0.02 * turn)
+        out.rename(elsewhere)
+        process.join()
+        assert process.exitcode == 2
+        check_told(out, "No such file or directory")
+        assert not out.exists()
+        assert run("SSRN", toy_data, elsewhere, *LENGTH, page=False) == 0
+        assert bits(elsewhere) == bits(undisturbed["SSRN"])
+        check_whole(elsewhere)
+    how = "moved away while training writes to it; resumed where it is now: the same bits"
+    tried("output directory that vanishes", how, times)
+
+
+def test_a_results_directory_below_a_file(toy_data, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / "out"
+    where = ["-d", "UP", "--data-dir", str(toy_data), "--out", str(out)]
+    assert main(SSRN, DEFAULTS, where) == 2
+    assert re.fullmatch(ONE_LINE.format(out, "Not a directory") + "\n", capsys.readouterr().err)
+    assert (tmp_path / "file").read_text() == "mine"

@@ -52,17 +52,18 @@ def finish(process) -> None:
 def test_killed_at_random_moments(undisturbed, starting, tmp_path, often, tried):
     kills, generator = {number: 0 for number in STATUS}, random.Random(1)
     for model, (expected, seconds) in undisturbed.items():
-        goal, runs, out = sum(kills.values()) + often(3, 30), 0, tmp_path / model
+        goal, runs, out = sum(kills.values()) + often(3, 24), 0, tmp_path / model
         while sum(kills.values()) < goal:
             number = min(kills, key=kills.get)
             process = starting(model, out)
-            process.join(generator.uniform(0, 0.5 * seconds))
+            process.join(generator.uniform(0, 0.4 * seconds))
             if process.exitcode is None:
                 os.kill(process.pid, number)
                 process.join()
             if process.exitcode == 0:  # it was done before
                 assert bits(out) == expected
                 runs, out = runs + 1, tmp_path / f"{model}{runs}"
+                seconds *= 0.8  # the machine has become faster
             else:
                 assert process.exitcode in (STATUS[number], -number)  # the latter before `main`
                 assert "Traceback" not in "\n".join(said(out))
@@ -79,7 +80,7 @@ def test_killed_while_it_writes_a_checkpoint(undisturbed, starting, tmp_path, of
     generator, total = random.Random(2), 0
     for model, (expected, _) in undisturbed.items():
         kills, runs, out = 0, 0, tmp_path / model
-        while kills < often(2, 15):
+        while kills < often(2, 10):
             process = starting(model, out)
             if killed_within_a_checkpoint(process, out, epochs=generator.randrange(often(3, 8))):
                 kills += 1
