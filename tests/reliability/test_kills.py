@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.files import REPOSITORY, UNFINISHED
@@ -65,7 +66,8 @@ def test_killed_at_random_moments(undisturbed, starting, tmp_path, often, tried)
                 runs, out = runs + 1, tmp_path / f"{model}{runs}"
                 seconds *= 0.8  # the machine has become faster
             else:
-                assert process.exitcode in (STATUS[number], -number)  # the latter before `main`
+                before_main = -number
+                assert process.exitcode in (STATUS[number], before_main), said(out)
                 assert "Traceback" not in "\n".join(said(out))
                 kills[number] += process.exitcode == STATUS[number]
         finish(starting(model, out))
@@ -122,11 +124,15 @@ def is_stopped(pid: int) -> bool:
         return True
 
 
-def test_ctrl_c_while_python_loads_its_packages(toy_data, tmp_path, often):
+def test_ctrl_c_while_python_loads_its_packages(tmp_path, often):
     command = [sys.executable, REPOSITORY / "SSRN" / "SSRN.py", "-d", "UP", "--out", tmp_path / "o"]
-    for turn in range(often(1, 8)):
+    command += ["--data-dir", tmp_path / "none"]  # found out when all is loaded
+    begin = time.monotonic()
+    assert subprocess.run(command, stderr=subprocess.PIPE).returncode == 2
+    seconds = time.monotonic() - begin
+    for share in np.linspace(0.4, 0.7, often(1, 8)):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        time.sleep(0.4 + 0.15 * turn)
+        time.sleep(share * seconds)
         process.send_signal(signal.SIGINT)
         assert process.communicate()[1] == ""
         assert process.returncode == -signal.SIGINT
