@@ -74,7 +74,7 @@ def run_script(
                 train_and_test(make_classifier, settings)
             else:
                 use_weights(settings)
-            tell_unused(vars(build_parser(defaults).parse_args(arguments)))
+                tell_unused(vars(build_parser(defaults).parse_args(arguments)))
 
     go_on = (
         "; go on with the same command, the --out that it named, and --resume (with --weights: "

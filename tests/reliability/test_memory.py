@@ -100,3 +100,10 @@ def test_evaluation_with_too_little_memory_for_a_batch(tmp_path, often, tried):
     fault = "out of memory in evaluation"
     how = "a limit on memory (RLIMIT_DATA): batches are halved until they fit, the same labels; "
     tried(fault, how + "one line where not even one patch does", halved + too_little)
+
+
+def test_too_little_memory_to_load_a_package_is_told():
+    with pytest.raises(InputError, match="out of memory"), told_if_memory_is_short():
+        raise ImportError("_ufuncs.so: cannot map zero-fill pages")
+    with pytest.raises(ImportError), told_if_memory_is_short():
+        raise ImportError("No module named 'rasterio'")
