@@ -102,7 +102,7 @@ def too_small_disks(out: Path, number: int) -> list[int]:
     within = np.linspace(0, len(files) - 1, math.ceil(number / 2)).round().astype(int)
     sizes = [PAGE * max(1, sum(pages[:i]) + generator.randrange(pages[i])) for i in within]
     weights = (out / "run_0" / "weights.pt").stat().st_size
-    return sizes + [int(weights * generator.uniform(2, 9)) for _ in range(number // 2)]
+    return sizes + [int(weights * generator.uniform(2, 7)) for _ in range(number // 2)]
 
 
 def test_full_disk(undisturbed, toy_data, tmp_path, often, tried):

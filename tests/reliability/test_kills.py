@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.errors import run_program
 from common.files import REPOSITORY, UNFINISHED
+from common.interrupts import EXCEPTIONS
 from tests.reliability.processes import SCRIPTS, bits, said, start
 
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -137,3 +139,15 @@ def test_ctrl_c_while_python_loads_its_packages(tmp_path, often):
         assert process.communicate()[1] == ""
         assert process.returncode == -signal.SIGINT
         assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("number", EXCEPTIONS)
+def test_interrupted_in_a_package_that_makes_another_error_of_it(number):
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        except KeyboardInterrupt as interruption:  # as Numba does
+            raise SystemError("returned a result with an exception set") from interruption
+
+    assert run_program("SSRN.py", work, interrupted="") == STATUS[number]
