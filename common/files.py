@@ -49,6 +49,13 @@ def write_file(path: Path, content: bytes | str) -> None:
         raise
 
 
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, when its content has reached the disk: power may fail."""
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what processes that were killed had not finished writing: see `UNFINISHED`."""
     for path in folder.glob(f"{UNFINISHED}*"):

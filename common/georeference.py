@@ -1,7 +1,6 @@
 """Where a scene lies on the ground, and a classification map written at the same place."""
 
 import contextlib
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import ImageColor
 
 from common.errors import InputError
-from common.files import UNFINISHED
+from common.files import UNFINISHED, put_in_place
 
 WriteRows = Callable[[int, np.ndarray], None]
 ENVI_KEYS = (
@@ -127,7 +126,7 @@ def map_writer(
         with writer(stem, shape, dtype, georeference, names, palette) as write_rows:
             yield write_rows
         for file in sorted(Path(temporary).iterdir(), reverse=True):  # .img before its .hdr
-            os.replace(file, folder / file.name)
+            put_in_place(file, folder / file.name)
 
 
 @contextlib.contextmanager
@@ -142,31 +141,31 @@ def _geotiff_map(
     path = Path(f"{stem}.tif")
     rasterio = import_rasterio(path)
     rows, cols = shape
-    with warnings.catch_warnings(action="ignore"):
-        image = rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            height=rows,
-            width=cols,
-            count=1,
-            dtype=dtype,
-            nodata=0,
-            crs=position.crs,
-            transform=rasterio.Affine(*position.transform),
-            compress="deflate",
-            bigtiff="if_safer",
-        )
-    with image:
-        if dtype == np.uint8:  # a palette of two bytes is little supported
-            image.write_colormap(1, dict(enumerate(palette)))
-        image.update_tags(1, **{f"class_{label}": name for label, name in enumerate(names)})
+    with rasterio.MemoryFile() as file:  # GDAL does not tell a disk that is full when it closes
+        with warnings.catch_warnings(action="ignore"):
+            image = file.open(
+                driver="GTiff",
+                height=rows,
+                width=cols,
+                count=1,
+                dtype=dtype,
+                nodata=0,
+                crs=position.crs,
+                transform=rasterio.Affine(*position.transform),
+                compress="deflate",
+                bigtiff="if_safer",
+            )
+        with image:
+            if dtype == np.uint8:  # a palette of two bytes is little supported
+                image.write_colormap(1, dict(enumerate(palette)))
+            image.update_tags(1, **{f"class_{label}": name for label, name in enumerate(names)})
 
-        def write_rows(start: int, labels: np.ndarray) -> None:
-            window = ((start, start + len(labels)), (0, cols))
-            image.write(labels.astype(dtype), 1, window=window)
+            def write_rows(start: int, labels: np.ndarray) -> None:
+                window = ((start, start + len(labels)), (0, cols))
+                image.write(labels.astype(dtype), 1, window=window)
 
-        yield write_rows
+            yield write_rows
+        path.write_bytes(file.getbuffer())
 
 
 @contextlib.contextmanager

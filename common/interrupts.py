@@ -27,14 +27,18 @@ def end_silently_until_main() -> None:
 def interruptible() -> Iterator[None]:
     """Raise `EXCEPTIONS` at the first Ctrl-C or SIGTERM; files are tidied up undisturbed.
 
+    It is what leaves the block, whatever packages make of it on its way: Numba a SystemError.
+
     Elsewhere than in the main thread this does nothing, for signals do not come there.
     """
 
     def interrupt(signal_number: int, frame: FrameType | None) -> None:
         for number in before:
             signal.signal(number, signal.SIG_IGN)
+        received.append(signal_number)
         raise EXCEPTIONS[signal_number]
 
+    received: list[int] = []
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in EXCEPTIONS if in_main_thread}
     before = {
@@ -44,6 +48,10 @@ def interruptible() -> Iterator[None]:
         signal.signal(number, interrupt)
     try:
         yield
+    except Exception as error:
+        if received:
+            raise EXCEPTIONS[received[0]] from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

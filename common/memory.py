@@ -15,7 +15,9 @@ SAID = (
     "DefaultCPUAllocator",
     "CUDA out of memory",
     "could not create a primitive",
-)  # PyTorch on a CPU, on a GPU, oneDNN: memory is short
+    "cannot map zero-fill pages",
+    "failed to map segment",
+)  # PyTorch on a CPU, on a GPU, oneDNN, a package that is loaded (both): memory is short
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
 
 
@@ -73,7 +75,7 @@ def told_if_memory_is_short() -> Iterator[None]:
     """Turn every error that says so into an `InputError`."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not is_out_of_memory(error):
             raise
         raise InputError(

@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import io
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -15,7 +14,14 @@ import numpy as np
 
 from common.checkpoint import FILES as CHECKPOINTS
 from common.errors import InputError
-from common.files import REPOSITORY, UNFINISHED, locked, remove_unfinished, write_file
+from common.files import (
+    REPOSITORY,
+    UNFINISHED,
+    locked,
+    put_in_place,
+    remove_unfinished,
+    write_file,
+)
 from common.georeference import map_writer
 from common.pictures import enlarged, false_colour, label_png, png
 from common.report import report_json, report_text
@@ -212,7 +218,7 @@ def _npy_rows(
                 file.write(rows.astype(dtype).tobytes())
 
             yield write_rows
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
 
 
 def write_history(run: Path, history: list[Epoch]) -> None:

@@ -94,3 +94,43 @@ def test_an_error_in_a_batch_ends_the_others(two_threads):
         common.predict.in_batches(fail, torch.arange(1000), batch_size=1)
     assert len(done) < 100
     assert torch.get_num_threads() == 2
+
+
+TOO_MUCH = 2**50  # bytes, more than any machine has
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_batch_too_large_for_memory_is_halved(threads, two_threads):
+    torch.set_num_threads(threads)
+    batches = []
+
+    def at_most_three(rows):
+        batches.append(len(rows))
+        torch.empty(TOO_MUCH if len(rows) > 3 else 1, dtype=torch.uint8)
+        return rows * 2
+
+    rows = torch.arange(37)
+    assert torch.equal(common.predict.in_batches(at_most_three, rows, batch_size=16), rows * 2)
+    assert sorted(batches) == [2] * 17 + [3] + [4] * 8 + [5] + [8] * 4 + [16] * 2
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_row_too_large_for_memory_is_an_error(threads, two_threads):
+    torch.set_num_threads(threads)
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        common.predict.in_batches(
+            lambda rows: torch.empty(TOO_MUCH, dtype=torch.uint8), torch.arange(5), batch_size=2
+        )
+
+
+def test_other_errors_halve_nothing():
+    batches = []
+
+    def fail(rows):
+        batches.append(len(rows))
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        common.predict._or_by_halves(fail, torch.arange(8))
+    assert batches == [8]

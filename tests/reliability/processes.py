@@ -70,7 +70,7 @@ def _run(model: str, arguments: list[str], log: Path, page: bool, largest_file: 
     torch.set_num_threads(1)
     common.checkpoint.LARGEST_COST = 1e9
     if not page:
-        common.experiment.write_page = lambda out: None
+        common.experiment.add_page = lambda out: None
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     module = importlib.import_module(f"{model}.{model}")
