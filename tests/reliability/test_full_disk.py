@@ -108,7 +108,7 @@ def too_small_disks(out: Path, number: int) -> list[int]:
 def test_full_disk(undisturbed, toy_data, tmp_path, often, tried):
     times = 0
     for model, expected in undisturbed.items():
-        for size in too_small_disks(expected, often(4, 24)):
+        for size in too_small_disks(expected, often(4, 12)):
             out = tmp_path / f"{model}_{size}"
             page = bool(often(0, 1))
             with disk(out, size) as remount:

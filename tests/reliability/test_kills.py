@@ -55,7 +55,7 @@ def finish(process) -> None:
 def test_killed_at_random_moments(undisturbed, starting, tmp_path, often, tried):
     kills, generator = {number: 0 for number in STATUS}, random.Random(1)
     for model, (expected, seconds) in undisturbed.items():
-        goal, runs, out = sum(kills.values()) + often(3, 24), 0, tmp_path / model
+        goal, runs, out = sum(kills.values()) + often(3, 16), 0, tmp_path / model
         while sum(kills.values()) < goal:
             number = min(kills, key=kills.get)
             process = starting(model, out)
@@ -84,7 +84,7 @@ def test_killed_while_it_writes_a_checkpoint(undisturbed, starting, tmp_path, of
     generator, total = random.Random(2), 0
     for model, (expected, _) in undisturbed.items():
         kills, runs, out = 0, 0, tmp_path / model
-        while kills < often(2, 10):
+        while kills < often(2, 6):
             process = starting(model, out)
             if killed_within_a_checkpoint(process, out, epochs=generator.randrange(often(3, 8))):
                 kills += 1
