@@ -40,7 +40,8 @@ def tried(request) -> Callable[..., None]:
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if session.config.getoption("--full") and exitstatus == 0:
+    whole = session.config.args == ["tests/reliability"] and not session.config.option.keyword
+    if session.config.getoption("--full") and whole and exitstatus == 0:
         found = {
             "environment": describe_environment(torch.device("cpu")),
             "faults": session.config.stash[FIGURES],
