@@ -19,12 +19,13 @@ from tests.reliability.processes import FORKED, SCRIPTS
 from tests.reliability.reader import memory
 
 ROWS, COLS, BANDS, PIXELS = 20, 25, 120, 120
+PIECE = 1 << 16  # bytes: less than a feature map of one patch takes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 
 
-def classify_within(model: str, mebibytes: int | None, answer: Path) -> None:
-    """Classify a toy scene in this process, with so much free memory."""
+def classify_within(model: str, pieces: int | None, answer: Path) -> None:
+    """Classify a toy scene in this process, with so many free pieces of memory."""
     keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -35,7 +36,7 @@ def classify_within(model: str, mebibytes: int | None, answer: Path) -> None:
     trained = build(network, arguments, "fp32", patches)
     predict(trained, patches, np.arange(1))  # loads all that evaluation needs
     found, before = {"batches": record_batches()}, memory("VmData")
-    taken = [] if mebibytes is None else take_all_memory_but(mebibytes)
+    taken = [] if pieces is None else take_all_memory_but(pieces)
     try:
         with told_if_memory_is_short():
             found["labels"] = predict(trained, patches, np.arange(PIXELS)).tolist()
@@ -43,19 +44,21 @@ def classify_within(model: str, mebibytes: int | None, answer: Path) -> None:
         found["told"] = str(error)
     taken.clear()
     resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2)
-    answer.write_text(json.dumps(found | {"mebibytes": memory("VmData") - before}))
+    answer.write_text(
+        json.dumps(found | {"pieces": int((memory("VmData") - before) * 2**20 / PIECE)})
+    )
 
 
-def take_all_memory_but(mebibytes: int) -> list[torch.Tensor]:
+def take_all_memory_but(pieces: int) -> list[torch.Tensor]:
     """Let this process grow no more, and return what holds all else that it has."""
     limit = int(memory("VmData") * 2**20)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
     taken = []
     try:
         while True:
-            taken.append(torch.empty(2**20, dtype=torch.uint8))
+            taken.append(torch.empty(PIECE, dtype=torch.uint8))
     except RuntimeError:
-        del taken[-mebibytes:]
+        del taken[-pieces:]
     return taken
 
 
@@ -71,11 +74,11 @@ def record_batches() -> list[int]:
     return batches
 
 
-def classified(model: str, mebibytes: int | None, folder: Path) -> dict:
+def classified(model: str, pieces: int | None, folder: Path) -> dict:
     """What `classify_within` found in a process of its own."""
     answer = folder / "answer.json"
     answer.unlink(missing_ok=True)
-    process = FORKED.Process(target=classify_within, args=(model, mebibytes, answer))
+    process = FORKED.Process(target=classify_within, args=(model, pieces, answer))
     process.start()
     process.join()
     assert process.exitcode == 0
@@ -86,8 +89,8 @@ def test_evaluation_with_too_little_memory_for_a_batch(tmp_path, often, tried):
     halved, too_little = 0, 0
     for model in SCRIPTS[-often(1, 2) :]:
         free = classified(model, None, tmp_path)
-        for mebibytes in np.linspace(2, 0.9 * free["mebibytes"], often(3, 10)).astype(int):
-            found = classified(model, mebibytes, tmp_path)
+        for pieces in np.linspace(1, 0.9 * free["pieces"], often(3, 10)).astype(int):
+            found = classified(model, pieces, tmp_path)
             if "labels" in found:
                 assert found["labels"] == free["labels"]
                 assert len(found["batches"]) > len(free["batches"])
