@@ -11,6 +11,7 @@ from pathlib import Path
 import common.experiment
 import common.page
 from A2S2KResNet import A2S2KResNet
+from common.memory import give_back_memory
 from common.network import NetworkClassifier
 from SSRN import SSRN
 from tests.reliability.processes import FORKED
@@ -47,6 +48,7 @@ def soak(runs: int, toy_data: Path, folder: Path, answers: Connection) -> None:
         one_run(number, toy_data, folder)
         if number in (WARM_UP - 1, WARM_UP + runs - 1):
             gc.collect()
+            give_back_memory()  # so that what is left is in use
             answers.send((memory("VmRSS"), os.listdir("/proc/self/fd"), threading.active_count()))
 
 
