@@ -15,7 +15,7 @@ from common.files import REPOSITORY, check_is_file
 
 SCENES = ("IN", "UP", "KSC", "SV")
 FORMATS = ".mat, .npy, ENVI .hdr or GeoTIFF"
-LARGEST_FILE = 1 << 18  # bytes, which take a few seconds to read
+LARGEST_FILE = 1 << 17  # bytes, which take seconds to read
 PICTURE_NM = (640.0, 550.0, 460.0)  # red, green and blue light
 
 
@@ -217,10 +217,12 @@ def _number(value: object, finite: bool = True) -> float:
             value = float(value)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"holds {reprlib.repr(value)}, which is not a number")
-    with contextlib.suppress(OverflowError):
+    try:
         value = float(value)
-    if isinstance(value, int) or (finite and not math.isfinite(value)):
-        raise ValueError(f"holds {reprlib.repr(value)}, which is not a finite number")
+    except OverflowError:
+        raise ValueError("holds a number that is too large") from None
+    if finite and not math.isfinite(value):
+        raise ValueError(f"holds {value}, which is not a finite number")
     return value
 
 

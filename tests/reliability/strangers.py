@@ -124,10 +124,11 @@ def nested_cells(folder: Path) -> Path:
 
 
 def v5_bomb(folder: Path) -> Path:
-    """A few hundred kilobytes that say they are eight pixels and inflate to 512 MiB."""
+    """Half a mebibyte that says it is four pixels and inflates to 512 MiB."""
     inflated = matrix(b"cube", 9, (2, 2, 9), element(2, bytes(36)))
     inflated = struct.pack("<II", 14, 2**30) + inflated[8:] + bytes(2**29)
-    return v5_of(folder, element(15, zlib.compress(inflated, 9)))
+    data = zlib.compress(inflated, 9)
+    return v5_of(folder, struct.pack("<II", 15, len(data)) + data)  # never padded
 
 
 def with_v73(folder: Path, change: Callable[[h5py.File], None]) -> Path:
@@ -276,13 +277,13 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "long hexadecimal": yaml(f"cube: x.npy\nignored_label: 0x{'f' * 5000}\n"),
     "long band": yaml(f"cube: x.npy\nrgb_bands: [1, 2, 0x{'f' * 5000}]\n"),
     "long nodata": yaml(f"cube: x.npy\nnodata: 0x{'f' * 5000}\n"),
-    "long sexagesimal": yaml(f"cube: x.npy\nnodata: 1{':1' * 100_000}\n"),
+    "long sexagesimal": yaml(f"cube: x.npy\nnodata: 1{':1' * 60_000}\n"),
     "NUL in a path": yaml('cube: "x\\0.npy"\n'),
     "line feed in a path": yaml('cube: "x\\n.npy"\n'),
     "terminal codes in a path": yaml('cube: "\\e[2J.npy"\n'),
     "long path": yaml(f"cube: {'x/' * 10_000}x.npy\n"),
     "long file name": yaml(f"cube: {'x' * 300}.npy\n"),
-    "lone surrogate": yaml('name2: "\\ud800"\ncube: "\\ud800.npy"\n'),
+    "lone surrogate": yaml('cube: "\\ud800.npy"\n'),
     "label 2**40": labels(np.where(LABELS == 3, 2**40, LABELS.astype(np.int64))),
     "label 1e300": labels(np.where(LABELS == 3, 1e300, LABELS)),
     "label 2**63": labels(np.where(LABELS == 3, 2**63, LABELS.astype(np.uint64))),
