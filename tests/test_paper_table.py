@@ -325,6 +325,7 @@ def break_json(directory: Path) -> None:
         (lambda b: change_report(b, oa=[0.5]), "oa and test_sha256 do not fit"),
         (lambda b: change_report(b, class_names=["Asphalt"]), "confusion does not fit"),
         (lambda b: change_report(b, per_class_mean=[0.5]), "the classes' figures do not fit"),
+        (lambda b: change_report(b, oa=[]), "of a map without ground truth; there is no accuracy"),
         (lambda b: change_report(b, dataset="SV"), "of scene SV, but"),
         (lambda b: change_report(b, class_names=["x", "y", "z"]), "its classes are not those of"),
     ],

@@ -192,6 +192,14 @@ def test_weights_to_be_evaluated_are_never_overwritten(results, toy_data, capsys
     assert weights.read_bytes() == before
 
 
+def test_flags_that_weights_make_useless_are_named(results, toy_data, tmp_path, capsys):
+    model, out = results
+    weights = str(out / "run_0" / "weights.pt")
+    assert run(model, toy_data, tmp_path, "--weights", weights, "--lr", "1", "--map", "none") == 0
+    note = "note: --epoch, --iter, --kernel, --lr, --patch: without effect"
+    assert capsys.readouterr().err.splitlines()[-1].startswith(note)
+
+
 def test_weights_on_other_labels_test_what_was_not_trained_on(results, toy_data, tmp_path):
     model, out = results
     labels = np.zeros_like(toy_labels())
