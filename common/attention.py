@@ -60,7 +60,7 @@ def _weights(
     try:
         model.eval()
         pixels = torch.from_numpy(chosen).to(patches.spectra.device)
-        for batch in pixels.split(patches_per_batch(patches)):
+        for batch in pixels.split(patches_per_batch(model, patches)):
             model(patches.gather(batch))
     finally:
         for layer in layers.values():

@@ -50,7 +50,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 def make_deterministic() -> None:
     """Choose only kernels that give the same bits twice on one machine."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # As use_deterministic_algorithms(True), which also loads PyTorch's compiler: a second and 45 MB.
+    # use_deterministic_algorithms(True) would also load PyTorch's compiler: a second and 45 MB.
     torch.set_deterministic_debug_mode("error")
     # Deterministic mode also fills every new tensor, which costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False

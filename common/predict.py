@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from common.memory import is_out_of_memory
 from common.patches import Patches
 
-PIXELS_X_BANDS_PER_BATCH = {"cpu": 16 * 49 * 200, "cuda": 1024 * 49 * 200}  # 16, 1024 patches
+BYTES_PER_BATCH = {"cpu": 64 * 49 * 200, "cuda": 4096 * 49 * 200}  # 16, 1024 patches in float32
 PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 
 
@@ -24,7 +24,7 @@ def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     """
     model.eval()
     if not hasattr(model, "spectral"):
-        batch_size = patches_per_batch(patches)
+        batch_size = patches_per_batch(model, patches)
         return in_batches(lambda batch: model(patches.gather(batch)), pixels, batch_size)
     order = pixels.argsort()  # neighbours share most of their windows
     chunks = pixels[order].split(PIXELS_PER_CHUNK)
@@ -39,7 +39,7 @@ def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     3×3 spatial stem once for each of its positions, and only what follows once for each patch.
     Zero padding outside the scene is a pixel with a zero spectrum, like in a patch.
     """
-    p, batch_size = patches.half_width, patches_per_batch(patches)
+    p, batch_size = patches.half_width, patches_per_batch(model, patches)
     windows = patches.around(patches.positions(pixels), p - 1)
     stem_positions, windows = torch.unique(windows, return_inverse=True)
     windows_3x3 = patches.around(stem_positions, 1)
@@ -61,10 +61,12 @@ def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     )
 
 
-def patches_per_batch(patches: Patches) -> int:
-    """As many patches as fit into a fixed share of memory."""
+def patches_per_batch(model: nn.Module, patches: Patches) -> int:
+    """As many patches as fit into a fixed share of memory, in the type that feature maps have."""
     spectra, pixels = patches.spectra, (2 * patches.half_width + 1) ** 2
-    return max(1, PIXELS_X_BANDS_PER_BATCH[spectra.device.type] // (pixels * spectra.shape[1]))
+    types = {getattr(module, "compute_dtype", torch.float32) for module in model.modules()}
+    number = 2 if torch.bfloat16 in types else 4  # bytes
+    return max(1, BYTES_PER_BATCH[spectra.device.type] // (number * pixels * spectra.shape[1]))
 
 
 def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int) -> Tensor:

@@ -20,9 +20,7 @@ from common.interrupts import end_silently_until_main
 FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "--precision", "fp32"]
 SCRIPTS = ("SSRN", "A2S2KResNet")
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(
-    ["common.cli", *(f"{name}.{name}" for name in SCRIPTS), "torch._inductor"]
-)  # the last: what PyTorch's deterministic mode imports
+FORKED.set_forkserver_preload(["common.cli", *(f"{name}.{name}" for name in SCRIPTS)])
 
 
 def start(
