@@ -1,17 +1,11 @@
 """A killed run goes on to the same bits; what is damaged or foreign is told and not used."""
 
-import json
 import os
-import random
-import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
 
 import common.experiment
 import common.network
@@ -20,6 +14,7 @@ from common.cli import main, run_script
 from common.files import locked
 from SSRN import SSRN
 from SVM import SVM
+from tests.reliability.processes import bits
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "-i", "2", "-e", "4", "--precision", "fp32"]
@@ -28,27 +23,6 @@ FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "-i", "2", "-e", "4", "--precision", 
 def run(toy_data: Path, out: Path, *flags: str) -> int:
     where = ["--data-dir", str(toy_data), "--out", str(out)]
     return main(SSRN.SSRN, SSRN.DEFAULTS, [*FLAGS, *where, *flags])
-
-
-def bits(out: Path) -> dict:
-    """Everything a run leaves that does not tell the time, or the commit it was made with."""
-    report = json.loads((out / "report.json").read_text())
-    del report["environment"]["commit"]
-    for key in ("date", "train_seconds", "test_seconds"):
-        del report[key]
-    for flag in ("out", "resume", "overwrite"):
-        del report["settings"][flag]
-    found = {"report": report}
-    for path in sorted(out.glob("run_*/*")):
-        name = f"{path.parent.name}/{path.name}"
-        if path.name == "weights.pt":
-            state = torch.load(path, weights_only=True)["state"]
-            found[name] = {key: tensor.numpy().tobytes() for key, tensor in state.items()}
-        elif path.name == "history.csv":
-            found[name] = re.sub(r",[^,]*$", "", path.read_text(), flags=re.MULTILINE)
-        elif path.name != "iteration.npz":
-            found[name] = path.read_bytes()
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -221,37 +195,6 @@ def test_svm_goes_on_too(toy_data, tmp_path, monkeypatch):
             run_script(SVM.SVM, SVM.DEFAULTS, [*where, "--out", str(halves)])
     assert run_script(SVM.SVM, SVM.DEFAULTS, [*where, "--out", str(halves), "--resume"]) == 0
     assert bits(halves) == bits(whole)
-
-
-def kill_at_random_moments(
-    script: str, toy_data: Path, out: Path, kills: int, generator: random.Random
-) -> int:
-    """Start and SIGKILL a training process again and again until it ends; how often it took."""
-    command = [sys.executable, str(ROOT / script), *FLAGS, "-e", "30", "--data-dir", str(toy_data)]
-    command += ["--out", str(out), "--resume"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for attempt in range(kills):
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + generator.uniform(2.0, 12.0)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if process.poll() is not None:
-            assert process.returncode == 0
-            return attempt
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
-    return kills
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("script", ["SSRN/SSRN.py", "A2S2KResNet/A2S2KResNet.py"])
-def test_killed_at_random_moments(script, toy_data, tmp_path):
-    kill_at_random_moments(script, toy_data, tmp_path / "whole", 0, random.Random(0))
-    kills = kill_at_random_moments(script, toy_data, tmp_path / "killed", 20, random.Random(1))
-    assert kills > 3
-    assert bits(tmp_path / "killed") == bits(tmp_path / "whole")
-    assert not list((tmp_path / "killed").rglob(".*"))
 
 
 @pytest.mark.slow
