@@ -74,7 +74,8 @@ def check_whole(out: Path) -> None:
         elif path.suffix == ".json":
             json.loads(path.read_text())
         elif path.suffix == ".csv":
-            assert [row["epoch"] for row in csv.DictReader(path.open())] == ["1", "2"]
+            rows = csv.DictReader(path.read_text().splitlines())
+            assert [row["epoch"] for row in rows] == ["1", "2"]
         else:
             ends = {".pdf": "%%EOF\n", ".html": "</html>", ".txt": "\n"}
             assert path.read_text("latin1").endswith(ends[path.suffix]), path
