@@ -16,26 +16,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-numba.config.THREADING_LAYER_PRIORITY = [
-    "omp",
-    "tbb",
-    "workqueue",
-]  # PyTorch's threads are OpenMP's
-
-
-# No fastmath: code from Numba's cache is optimised otherwise than code compiled just now, and with
-# fastmath the two would round differently.
-
-
-def _compiled(function, parallel=False):
-    try:
-        return numba.njit(parallel=parallel, nogil=True, cache=True)(function)
-    except RuntimeError:  # neither beside this file nor in the user's cache can it be kept
-        return numba.njit(parallel=parallel, nogil=True)(function)
-
-
-def _on_all_threads(function):
-    return _compiled(function, parallel=True)
+from common.compiling import compiled, on_all_threads
 
 
 def _wide(value):
@@ -70,7 +51,7 @@ def _store_in(array, row, column, value):
     return store_bfloat16
 
 
-@_compiled
+@compiled
 def batch_norm(
     x, floor, weight, bias, mean, variance, momentum, eps, shortcut, floor_out, out, threads
 ):
@@ -96,7 +77,7 @@ def batch_norm(
     return used_mean, inverse_std, scale, offset
 
 
-@_compiled
+@compiled
 def batch_norm_backward(x, floor, saved, floor_out, training, gradient, x_gradient, threads):
     """Write the gradient of `batch_norm`, without a shortcut, for x; return weight's and bias'.
 
@@ -119,7 +100,7 @@ def batch_norm_backward(x, floor, saved, floor_out, training, gradient, x_gradie
     return weight_gradient.astype(scale.dtype), bias_gradient.astype(scale.dtype)
 
 
-@_on_all_threads
+@on_all_threads
 def relu_backward(output, zero, gradient, out):
     """out = gradient where the ReLU's output is above `zero`, else zero."""
     rows, columns = output.shape
@@ -131,7 +112,7 @@ def relu_backward(output, zero, gradient, out):
             _store(out, row, j, g)
 
 
-@_compiled
+@compiled
 def patch_sums(x, y, sums):
     """Sum of x * y, or of x where y is None, per patch and kernel: `sums` (patches, kernels)."""
     patches, kernels = sums.shape
@@ -141,7 +122,7 @@ def patch_sums(x, y, sums):
         sums[patch] = _per_kernel(per_column[patch : patch + 1], kernels)
 
 
-@_compiled
+@compiled
 def weigh(x, weight, y, weight_y, out):
     """out = x * weight + y * weight_y, weights ``(patches, kernels)``, or None for 1."""
     columns = _patch_columns(weight, x)
@@ -151,13 +132,13 @@ def weigh(x, weight, y, weight_y, out):
         _weigh(x, columns, y, _patch_columns(weight_y, y), out)
 
 
-@_compiled
+@compiled
 def scale_and_shift(x, weight, constant, out):
     """out = x * weight + constant, both ``(patches, kernels)``."""
     _scale_and_shift(x, _patch_columns(weight, x), _patch_columns(constant, x), out)
 
 
-@_compiled
+@compiled
 def _statistics(x, floor, weight, threads):
     """Mean and variance of max(x, floor) per kernel."""
     rows, columns = x.shape
@@ -180,7 +161,7 @@ def _statistics(x, floor, weight, threads):
     return mean, variance
 
 
-@_on_all_threads
+@on_all_threads
 def _moments(x, floor, shift, sums, squares):
     rows, columns = x.shape
     threads = len(sums)
@@ -193,7 +174,7 @@ def _moments(x, floor, shift, sums, squares):
                 square[j] += value * value
 
 
-@_on_all_threads
+@on_all_threads
 def _normalise(x, floor, scale, offset, shortcut, floor_out, out):
     rows, columns = x.shape
     for row in numba.prange(rows):
@@ -204,7 +185,7 @@ def _normalise(x, floor, scale, offset, shortcut, floor_out, out):
             _store(out, row, j, max(value, floor_out))
 
 
-@_on_all_threads
+@on_all_threads
 def _gradient_sums(x, floor, scale, offset, floor_out, gradient, sums, dots):
     """Sums of the gradient that passes the last ReLU, and of it times max(x, floor)."""
     rows, columns = x.shape
@@ -222,7 +203,7 @@ def _gradient_sums(x, floor, scale, offset, floor_out, gradient, sums, dots):
                 dot[j] += g * value
 
 
-@_on_all_threads
+@on_all_threads
 def _normalise_backward(x, floor, scale, offset, floor_out, gradient, slope, constant, x_gradient):
     rows, columns = x.shape
     zero = scale.dtype.type(0)
@@ -238,7 +219,7 @@ def _normalise_backward(x, floor, scale, offset, floor_out, gradient, slope, con
             _store(x_gradient, row, j, g)
 
 
-@_on_all_threads
+@on_all_threads
 def _sum_rows(x, y, sums):
     patches, columns = sums.shape
     positions = len(x) // patches
@@ -252,7 +233,7 @@ def _sum_rows(x, y, sums):
                 total[j] += value
 
 
-@_on_all_threads
+@on_all_threads
 def _weigh(x, weight, y, weight_y, out):
     rows, columns = x.shape
     positions = rows // len(weight)
@@ -265,7 +246,7 @@ def _weigh(x, weight, y, weight_y, out):
             _store(out, row, j, _wide(x[row, j]) * weight[patch, j] + value)
 
 
-@_on_all_threads
+@on_all_threads
 def _scale_and_shift(x, weight, constant, out):
     rows, columns = x.shape
     positions = rows // len(weight)
@@ -275,7 +256,7 @@ def _scale_and_shift(x, weight, constant, out):
             _store(out, row, j, _wide(x[row, j]) * weight[patch, j] + constant[patch, j])
 
 
-@_compiled
+@compiled
 def _for_columns(per_kernel, x, like):
     """Repeat a value per kernel for all columns of `x`, in the type of `like`."""
     kernels = len(per_kernel)
@@ -286,7 +267,7 @@ def _for_columns(per_kernel, x, like):
     return values
 
 
-@_compiled
+@compiled
 def _patch_columns(per_kernel, x):
     """Repeat a value per patch and kernel for all columns of `x`: ``(patches, columns)``."""
     patches = len(per_kernel)
@@ -296,13 +277,13 @@ def _patch_columns(per_kernel, x):
     return values
 
 
-@_compiled
+@compiled
 def _per_thread(threads, like):
     """Zeros for every thread to sum up in."""
     return np.zeros((threads, len(like)), like.dtype)
 
 
-@_compiled
+@compiled
 def _over_threads(sums):
     """Add up what each thread has: float64 per column."""
     total = np.zeros(sums.shape[1])
@@ -311,7 +292,7 @@ def _over_threads(sums):
     return total
 
 
-@_compiled
+@compiled
 def _per_kernel(sums, kernels):
     """Add up what each thread has for the columns of a kernel: float64 per kernel."""
     columns, total = _over_threads(sums), np.zeros(kernels)

@@ -54,10 +54,12 @@ def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     stem = in_batches(
         lambda at: model.spatial_stem(features[at].unsqueeze(1)).flatten(1),
         windows_3x3,
-        spectra_per_batch // 9,
+        spectra_per_batch,
     )
     return in_batches(
-        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
+        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)),
+        windows,
+        16 * batch_size,  # of what is left without the band axis
     )
 
 

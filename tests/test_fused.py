@@ -62,7 +62,7 @@ def test_bfloat16_is_as_near_to_float32_as_pytorchs_own(network, fuse, monkeypat
     plain, _ = both_forms(network, 60, torch.float32)
     automatic = copy.deepcopy(plain)
     if not fuse:
-        monkeypatch.setattr(common.fused, "_fuse", lambda model: None)
+        monkeypatch.setattr(common.fused, "_fuse", lambda model, form: None)
     ours = use_fast_form(copy.deepcopy(plain), dtype=torch.bfloat16)
     patches, labels = torch.randn(16, 1, 7, 7, 60), torch.arange(16) % 5
 

@@ -1,0 +1,200 @@
+"""Convolutions of stride 1 over rows and cols, and any stride over the bands, on the CPU.
+
+Feature maps and their gradients are those of `common/maps.py`, `norm` and `gradient` given as plain
+tuples.  `size` and `padding` are those over (rows, cols, bands), `stride` is along the bands.
+"""
+
+import numba
+import numpy as np
+
+from common.compiling import compiled, on_all_threads
+from common.maps import aligned, read_gradient, read_row
+from common.tiles import AVX512, GRADIENT_KERNELS, OFFSETS, add_up_lanes, gradient_tile, output_tile
+from common.vectors import LANES, along_bands
+
+KERNELS = 6  # of an output tile
+BANDS = 4 if AVX512 else 1  # of a wide one
+_wide_tile, _narrow_tile = output_tile(KERNELS, BANDS), output_tile(KERNELS, 1)
+_sum_row = along_bands(lambda x: [x], inputs=1, sums=1)
+_clear_lanes = along_bands(lambda x, valid: [x * valid], inputs=1, lanes=1, outputs=1)
+
+
+@on_all_threads
+def convolve(x, norm, padding, size, stride, weights, bias, out, threads):
+    """Write the convolution of the map `x`, read as `norm` says, to the map `out`.
+
+    `weights` are ``(kernels out, rows, cols, kernels in, bands)``.
+    """
+    rows, cols, _, _, lanes = out.shape
+    groups = lanes // LANES
+    places = rows * cols * groups
+    offsets, blocks = _offsets(x, padding, size, 1), _blocks(weights)
+    for thread in numba.prange(threads):
+        window = aligned(_window_size(x, padding, size), x)
+        for place in range(thread * places // threads, (thread + 1) * places // threads):
+            row, col, group = place // groups // cols, place // groups % cols, place % groups
+            _read_window(x, norm, row, col, group, padding, size, window)
+            _convolve_window(window, stride, offsets, blocks, bias, out, row, col, group)
+
+
+@compiled
+def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back, of_x, threads):
+    """Return the gradients of a convolution's weights and bias, given that of its output.
+
+    `shape` is the output's; the first `used` lanes hold patches.  Where the kernels are of one row and
+    col, `back` may be the weights turned around, ``(kernels in, 1, 1, kernels out, bands)``: then the
+    gradient of the input, which is the convolution of the output's with these, is written to `of_x`
+    in passing.  Otherwise `back` is empty.
+
+    Returns
+    -------
+    array (kernels out, rows * cols * kernels in * bands)
+    array (kernels out,)
+    """
+    kernels, lanes = shape[2], shape[4]
+    offsets = _offsets(x, padding, size, OFFSETS)
+    sums = np.empty(
+        (threads, len(_starts(kernels, GRADIENT_KERNELS)), len(offsets), GRADIENT_KERNELS), x.dtype
+    )
+    bias_sums = np.zeros((threads, kernels, lanes), x.dtype)
+    valid = (np.arange(lanes) < used).astype(x.dtype)
+    _sum_gradients(
+        x, norm, padding, size, stride, offsets, gradient, shape, valid, sums, bias_sums, back, of_x
+    )
+    of_weights = np.empty((kernels, len(offsets)), x.dtype)
+    for block, start in enumerate(_starts(kernels, GRADIENT_KERNELS)):
+        for k in range(GRADIENT_KERNELS):
+            of_weights[start + k] = 0
+            for thread in range(threads):
+                of_weights[start + k] += sums[thread, block, :, k]
+    count = size[0] * size[1] * x.shape[2] * size[2]
+    return of_weights[:, :count].copy(), (bias_sums * valid).sum(axis=2).sum(axis=0)
+
+
+@on_all_threads
+def _sum_gradients(
+    x, norm, padding, size, stride, offsets, gradient, shape, valid, sums, bias_sums, back, of_x
+):
+    """Write each thread's sums for `weight_gradient`."""
+    rows, cols, kernels, bands, lanes = shape
+    groups, threads, with_back = lanes // LANES, len(sums), back.size > 0
+    pad = size[2] - 1 - padding[2] if with_back else 0
+    places, length = rows * cols * groups, (bands + 2 * pad) * LANES
+    back_offsets = _window_offsets(kernels, bands + 2 * pad, 1, 1, size[2], 1)
+    back_blocks, no_bias = _blocks(back), np.zeros(len(back), x.dtype)
+    for thread in numba.prange(threads):
+        window, of_out = aligned(_window_size(x, padding, size), x), aligned(kernels * length, x)
+        tiles, flat_bias = aligned(sums[thread].size * LANES, x), bias_sums[thread].reshape(-1)
+        for place in range(thread * places // threads, (thread + 1) * places // threads):
+            row, col, group = place // groups // cols, place // groups % cols, place % groups
+            first = group * LANES
+            _read_window(x, norm, row, col, group, padding, size, window)
+            if not valid[first + LANES - 1]:
+                count = len(window) // LANES
+                _clear_lanes(count, window, 0, LANES, valid, first, window, 0, LANES)
+            for k in range(kernels):
+                here = ((row * cols + col) * kernels + k) * bands * lanes + first
+                at = k * length + pad * LANES
+                read_gradient(gradient, here, lanes, bands, k, first, of_out, at, LANES)
+                _sum_row(bands, of_out, at, LANES, flat_bias, k * lanes + first)
+            _add_window(window, stride, offsets, of_out, kernels, length, pad, bands, tiles)
+            if with_back:
+                _convolve_window(
+                    of_out, 1, back_offsets, back_blocks, no_bias, of_x, row, col, group
+                )
+        add_up_lanes(sums[thread].size, tiles, sums.reshape(-1), thread * sums[thread].size)
+
+
+@compiled
+def _add_window(window, stride, offsets, of_out, kernels, length, pad, bands, tiles):
+    """Add what one window gives to the sums of the weights' gradient."""
+    at = 0
+    for start in _starts(kernels, GRADIENT_KERNELS):
+        for first in range(0, len(offsets), OFFSETS):
+            gradient_tile(
+                window, offsets, first, stride * LANES,
+                of_out, start * length + pad * LANES, length, bands, tiles, at,
+            )  # fmt: skip
+            at += OFFSETS * GRADIENT_KERNELS * LANES
+
+
+@compiled
+def _convolve_window(window, stride, offsets, blocks, bias, out, row, col, group):
+    """Write what one window gives to a group of the output's lanes."""
+    _, cols, kernels, bands, lanes = out.shape
+    flat_out, flat_blocks, count = out.reshape(-1), blocks.reshape(-1), len(offsets)
+    kernel_step, band_step = bands * lanes, stride * LANES
+    for block, kernel in enumerate(_starts(kernels, KERNELS)):
+        first = block * count * KERNELS
+        here = ((row * cols + col) * kernels + kernel) * kernel_step + group * LANES
+        for band in range(0, bands - BANDS + 1, BANDS):
+            _wide_tile(
+                window, band * band_step, band_step, offsets, count, flat_blocks, first,
+                bias, kernel, flat_out, here + band * lanes, kernel_step, lanes,
+            )  # fmt: skip
+        for band in range(bands // BANDS * BANDS, bands):
+            _narrow_tile(
+                window, band * band_step, band_step, offsets, count, flat_blocks, first,
+                bias, kernel, flat_out, here + band * lanes, kernel_step, lanes,
+            )  # fmt: skip
+
+
+@compiled
+def _window_size(x, padding, size):
+    """How many numbers one output place sees: ``(rows, cols, kernels, bands, LANES)``."""
+    return size[0] * size[1] * x.shape[2] * (x.shape[3] + 2 * padding[2]) * LANES
+
+
+@compiled
+def _read_window(x, norm, row, col, group, padding, size, window):
+    """Read 16 lanes about (row, col); what is outside the map is zero."""
+    rows, cols, kernels, bands, lanes = x.shape
+    flat, length = x.reshape(-1), (bands + 2 * padding[2]) * LANES
+    for tap in range(size[0] * size[1]):
+        r, c = row + tap // size[1] - padding[0], col + tap % size[1] - padding[1]
+        first = tap * kernels * length
+        if 0 <= r < rows and 0 <= c < cols:
+            for k in range(kernels):
+                here = ((r * cols + c) * kernels + k) * bands * lanes + group * LANES
+                at = first + k * length + padding[2] * LANES
+                read_row(flat, here, lanes, bands, norm, k, window, at, LANES)
+        else:
+            window[first : first + kernels * length] = 0
+
+
+@compiled
+def _offsets(x, padding, size, multiple):
+    """Where in a window lies what each weight is multiplied with, for the output's first band."""
+    bands = x.shape[3] + 2 * padding[2]
+    return _window_offsets(x.shape[2], bands, size[0], size[1], size[2], multiple)
+
+
+@compiled
+def _window_offsets(kernels, bands, rows, cols, depth, multiple):
+    """`_offsets` of a window of so many kernels and bands, filled up to a multiple with zeros."""
+    count = rows * cols * kernels * depth
+    offsets = np.zeros(-(-count // multiple) * multiple, np.int64)
+    for index in range(count):
+        offsets[index] = (index // depth * bands + index % depth) * LANES
+    return offsets
+
+
+@compiled
+def _starts(kernels, size):
+    """First kernels of blocks of `size` that cover all; the last two blocks may overlap."""
+    return np.minimum(np.arange(0, kernels, size), kernels - size)
+
+
+@compiled
+def _blocks(weights):
+    """Arrange weights (kernels, …) as ``(blocks, numbers, KERNELS)``."""
+    kernels = len(weights)
+    if not weights.size:
+        return np.empty((0, 0, KERNELS), weights.dtype)
+    matrix, starts = weights.reshape(kernels, -1), _starts(kernels, KERNELS)
+    blocks = np.empty((len(starts), matrix.shape[1], KERNELS), weights.dtype)
+    for block, start in enumerate(starts):
+        for k in range(KERNELS):
+            for index in range(matrix.shape[1]):
+                blocks[block, index, k] = matrix[start + k, index]
+    return blocks

@@ -1,0 +1,229 @@
+"""Passes over feature maps whose batch lies innermost, between two convolutions (CPU).
+
+Maps and gradients are those of `common/maps.py`.  Sums are kept in the maps' own type per lane and
+thread, and in float64 from there on; lanes that hold no patch, from `used` on, are left out.
+"""
+
+import numba
+import numpy as np
+
+from common.compiling import compiled, on_all_threads
+from common.maps import aligned, copy, read_gradient, read_row
+from common.vectors import LANES, along_bands
+
+
+def _moments(x, floor, shift):
+    x = x.at_least(floor) - shift
+    return x, x * x
+
+
+def _gradient_sums(g, x, scale, offset, floor, floor_out):
+    x = x.at_least(floor)
+    g = g.where_above(x.times_plus(scale, offset), floor_out)
+    return g, g * x
+
+
+_add_moments = along_bands(_moments, inputs=1, numbers=2, sums=2)
+_add_gradient_sums = along_bands(_gradient_sums, inputs=2, numbers=4, sums=2)
+_add = along_bands(lambda x: [x], inputs=1, sums=1)
+_add_product = along_bands(lambda x, y: [x * y], inputs=2, sums=1)
+_weighted_sum = along_bands(
+    lambda x, y, w, v: [x.times_plus(w, y * v)], inputs=2, lanes=2, outputs=1
+)
+_sum_at_least = along_bands(
+    lambda x, y, floor: [(x + y).at_least(floor)], inputs=2, numbers=1, outputs=1
+)
+_sum = along_bands(lambda x, y: [x + y], inputs=2, outputs=1)
+_where_positive = along_bands(lambda g, x: [g.where_above(x, x - x)], inputs=2, outputs=1)
+
+
+@compiled
+def batch_norm(x, used, floor, weight, bias, mean, variance, momentum, eps, threads):
+    """What a batch norm of max(x, floor) multiplies with and adds, per kernel.
+
+    `mean` and `variance` are the running statistics.  They normalise where `momentum` is 0; otherwise
+    the batch's own do, and the running ones follow.
+
+    Returns
+    -------
+    mean, 1 / std
+        float64 (kernels,), that normalise.
+    scale, offset
+        (kernels,), of `Norm`.
+    """
+    used_mean, used_variance = mean.astype(np.float64), variance.astype(np.float64)
+    if momentum > 0:
+        used_mean, used_variance, count = _statistics(x, used, floor, threads)
+        for k in range(len(mean)):
+            mean[k] += momentum * (used_mean[k] - mean[k])
+            variance[k] += momentum * (used_variance[k] * count / (count - 1) - variance[k])
+    inverse_std = 1 / np.sqrt(used_variance + eps)
+    scale, offset = weight * inverse_std, bias - used_mean * weight * inverse_std
+    return used_mean, inverse_std, scale.astype(weight.dtype), offset.astype(weight.dtype)
+
+
+@compiled
+def batch_norm_backward(x, used, norm, mean, inverse_std, training, gradient, threads):
+    """Gradients of a batch norm's weight and bias; slope and shift of `Gradient`."""
+    rows, cols, kernels, bands, lanes = x.shape
+    sums = np.zeros((threads, kernels, lanes), x.dtype)
+    dots = np.zeros_like(sums)
+    _gradient_sums_on_threads(x.shape, norm, x.reshape(-1), gradient, sums, dots)
+    of_bias = _total(sums, used)
+    of_weight = (_total(dots, used) - mean * of_bias) * inverse_std
+    # The usual weight / std * (g - mean(g) - x̂ mean(g x̂)), as scale g + slope x + shift.
+    slope, shift, scale = np.zeros(kernels), np.zeros(kernels), norm[1]
+    if training:
+        count = rows * cols * bands * used
+        slope = -scale * inverse_std * of_weight / count
+        shift = -scale * of_bias / count - slope * mean
+    kind = scale.dtype
+    return of_weight.astype(kind), of_bias.astype(kind), slope.astype(kind), shift.astype(kind)
+
+
+@compiled
+def _statistics(x, used, floor, threads):
+    """Mean and variance of max(x, floor) per kernel, and how many numbers these are of."""
+    rows, cols, kernels, bands, lanes = x.shape
+    shift = np.zeros(kernels, x.dtype)
+    for k in range(kernels):  # what is summed is near zero, so that little cancels
+        for row in range(rows):
+            for col in range(cols):
+                shift[k] += max(x[row, col, k, 0, 0], floor) / (rows * cols)
+    sums = np.zeros((threads, kernels, lanes), x.dtype)
+    squares = np.zeros_like(sums)
+    _moments_on_threads(x.reshape(-1), x.shape, floor, shift, sums, squares)
+    count = rows * cols * bands * used
+    mean, square = _total(sums, used) / count, _total(squares, used) / count
+    return shift + mean, np.maximum(square - mean**2, 0), count
+
+
+@on_all_threads
+def _moments_on_threads(x, shape, floor, shift, sums, squares):
+    rows, cols, kernels, bands, lanes = shape
+    length, threads = rows * cols * kernels, len(sums)
+    for thread in numba.prange(threads):
+        flat, flat_squares = sums[thread].reshape(-1), squares[thread].reshape(-1)
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            k, here = row % kernels, row * bands * lanes
+            for lane in range(0, lanes, LANES):
+                at = k * lanes + lane
+                _add_moments(
+                    bands, x, here + lane, lanes, floor, shift[k], flat, at, flat_squares, at
+                )
+
+
+@on_all_threads
+def _gradient_sums_on_threads(shape, norm, x, gradient, sums, dots):
+    """Sum of the gradient that passes a norm's last ReLU, and of it times max(x, floor).
+
+    `sums` and `dots`, to which is added, are ``(threads, kernels, lanes)``.
+    """
+    rows, cols, kernels, bands, lanes = shape
+    length, threads = rows * cols * kernels, len(sums)
+    for thread in numba.prange(threads):
+        g = aligned(bands * LANES, x)
+        flat, flat_dots = sums[thread].reshape(-1), dots[thread].reshape(-1)
+        _, scale, offset, floor, floor_out = norm
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            k, here = row % kernels, row * bands * lanes
+            for lane in range(0, lanes, LANES):
+                at = k * lanes + lane
+                read_gradient(gradient, here + lane, lanes, bands, k, lane, g, 0, LANES)
+                _add_gradient_sums(
+                    bands, g, 0, LANES, x, here + lane, lanes, scale[k], offset[k],
+                    floor, floor_out, flat, at, flat_dots, at,
+                )  # fmt: skip
+
+
+@on_all_threads
+def patch_sums(shape, norm, x, times, y, sums):
+    """Sum of x, read as `norm` says, or of x * y where `times`: adds to (threads, kernels, lanes)."""
+    rows, cols, kernels, bands, lanes = shape
+    length, threads = rows * cols * kernels, len(sums)
+    for thread in numba.prange(threads):
+        values, flat = aligned(bands * LANES, x), sums[thread].reshape(-1)
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            k, here = row % kernels, row * bands * lanes
+            for lane in range(0, lanes, LANES):
+                at = k * lanes + lane
+                read_row(x, here + lane, lanes, bands, norm, k, values, 0, LANES)
+                if times:
+                    _add_product(bands, values, 0, LANES, y, here + lane, lanes, flat, at)
+                else:
+                    _add(bands, values, 0, LANES, flat, at)
+
+
+@on_all_threads
+def weigh(shape, norm, x, weight, norm_y, y, weight_y, out, threads):
+    """out = x * weight + y * weight_y, maps read as norms say, weights flat (kernels, lanes)."""
+    rows, cols, kernels, bands, lanes = shape
+    length = rows * cols * kernels
+    for thread in numba.prange(threads):
+        one, other = aligned(bands * LANES, x), aligned(bands * LANES, x)
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            k, here = row % kernels, row * bands * lanes
+            for lane in range(0, lanes, LANES):
+                at = k * lanes + lane
+                read_row(x, here + lane, lanes, bands, norm, k, one, 0, LANES)
+                read_row(y, here + lane, lanes, bands, norm_y, k, other, 0, LANES)
+                _weighted_sum(
+                    bands, one, 0, LANES, other, 0, LANES, weight, at, weight_y, at,
+                    out, here + lane, lanes,
+                )  # fmt: skip
+
+
+@on_all_threads
+def add(shape, norm, x, norm_y, y, floor, out, threads):
+    """out = max(x + y, floor), maps read as norms say."""
+    rows, cols, kernels, bands, lanes = shape
+    length = rows * cols * kernels
+    for thread in numba.prange(threads):
+        one, other = aligned(bands * LANES, x), aligned(bands * LANES, x)
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            k, here = row % kernels, row * bands * lanes
+            for lane in range(0, lanes, LANES):
+                read_row(x, here + lane, lanes, bands, norm, k, one, 0, LANES)
+                read_row(y, here + lane, lanes, bands, norm_y, k, other, 0, LANES)
+                _sum_at_least(bands, one, 0, LANES, other, 0, LANES, floor, out, here + lane, lanes)
+
+
+@on_all_threads
+def work_out(shape, norm, x, out, threads):
+    """out = x, read as `norm` says."""
+    rows, cols, kernels, bands, lanes = shape
+    length = rows * cols * kernels
+    for thread in numba.prange(threads):
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            for here in range(row * bands * lanes, row * bands * lanes + lanes, LANES):
+                read_row(x, here, lanes, bands, norm, row % kernels, out, here, lanes)
+
+
+@on_all_threads
+def work_out_gradient(shape, gradient, plus, other, masked, output, out, threads):
+    """out = the gradient [+ other where `plus`], zero where `masked` and output is not positive."""
+    rows, cols, kernels, bands, lanes = shape
+    length = rows * cols * kernels
+    for thread in numba.prange(threads):
+        g = aligned(bands * LANES, out)
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            k, start = row % kernels, row * bands * lanes
+            for lane in range(0, lanes, LANES):
+                here = start + lane
+                read_gradient(gradient, here, lanes, bands, k, lane, g, 0, LANES)
+                if plus:
+                    _sum(bands, g, 0, LANES, other, here, lanes, g, 0, LANES)
+                if masked:
+                    _where_positive(bands, g, 0, LANES, output, here, lanes, g, 0, LANES)
+                copy(bands, g, 0, LANES, out, here, lanes)
+
+
+@compiled
+def _total(sums, used):
+    """Add up each kernel's sums in the lanes that hold patches, in float64."""
+    result = np.zeros(sums.shape[1])
+    for thread in range(len(sums)):
+        for k in range(len(result)):
+            for lane in range(used):
+                result[k] += sums[thread, k, lane]
+    return result

@@ -1,0 +1,169 @@
+"""Loops over vectors of 16 numbers, for code that Numba compiles.
+
+Left to itself LLVM turns few of the loops over feature maps into good vector code.  So the innermost
+ones are made of its vector operations here, from one line of arithmetic each, and compiled for the
+processor at hand.  Nothing is reordered: they give the same bits wherever they are compiled.
+"""
+
+from collections.abc import Callable, Iterable
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16
+
+
+class Vector:
+    """16 numbers, as LLVM knows them while the code is made; operators add to the code."""
+
+    def __init__(self, code: "Code", value) -> None:
+        self.code, self.value = code, value
+
+    def __add__(self, other: "Vector") -> "Vector":
+        return Vector(self.code, self.code.builder.fadd(self.value, other.value))
+
+    def __sub__(self, other: "Vector") -> "Vector":
+        return Vector(self.code, self.code.builder.fsub(self.value, other.value))
+
+    def __mul__(self, other: "Vector") -> "Vector":
+        return Vector(self.code, self.code.builder.fmul(self.value, other.value))
+
+    def at_least(self, floor: "Vector") -> "Vector":
+        """max(self, floor), as a ReLU; not a number stays what it is."""
+        builder = self.code.builder
+        below = builder.fcmp_ordered("<", self.value, floor.value)
+        return Vector(self.code, builder.select(below, floor.value, self.value))
+
+    def where_above(self, value: "Vector", limit: "Vector") -> "Vector":
+        """Self where value > limit, or one of them is not a number, else zero."""
+        builder = self.code.builder
+        above = builder.fcmp_unordered(">", value.value, limit.value)
+        return Vector(self.code, builder.select(above, self.value, self.code.type(None)))
+
+    def times_plus(self, factor: "Vector", summand: "Vector") -> "Vector":
+        """Self * factor + summand, rounded once."""
+        operands = [self.value, factor.value, summand.value]
+        return Vector(self.code, self.code.builder.call(self.code.multiply_add, operands))
+
+    def total(self):
+        """The sum of the lanes: pairs far apart first."""
+        builder, value, half = self.code.builder, self.value, LANES // 2
+        while half:
+            order = ir.VectorType(ir.IntType(32), LANES)([(i + half) % LANES for i in range(LANES)])
+            value = builder.fadd(value, builder.shuffle_vector(value, value, order))
+            half //= 2
+        return builder.extract_element(value, ir.IntType(32)(0))
+
+
+class Code:
+    """LLVM code under construction for vectors of one type of number."""
+
+    def __init__(self, context, builder, number) -> None:
+        self.context, self.builder = context, builder
+        self.type = ir.VectorType(context.get_value_type(number), LANES)
+        self.multiply_add = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(self.type, [self.type] * 3),
+            f"llvm.fma.v{LANES}f{number.bitwidth}",
+        )
+
+    def pointer(self, array_type, array, at):
+        """Pointer to the element `at` of an array, seen as flat."""
+        data = self.context.make_array(array_type)(self.context, self.builder, array).data
+        return self.builder.gep(data, [at])
+
+    def moved(self, pointer, count, step):
+        """The pointer, `count` times `step` elements further."""
+        count = step.type(count) if isinstance(count, int) else count
+        return self.builder.gep(pointer, [self.builder.mul(count, step)])
+
+    def load(self, pointer) -> Vector:
+        pointer = self.builder.bitcast(pointer, self.type.as_pointer())
+        return Vector(self, self.builder.load(pointer, align=4))
+
+    def store(self, vector: Vector, pointer) -> None:
+        pointer = self.builder.bitcast(pointer, self.type.as_pointer())
+        self.builder.store(vector.value, pointer, align=4)
+
+    def repeated(self, number) -> Vector:
+        """A vector that holds one number in all lanes."""
+        undefined, first = self.type(ir.Undefined), ir.IntType(32)(0)
+        one = self.builder.insert_element(undefined, number, first)
+        lanes = ir.VectorType(ir.IntType(32), LANES)(None)
+        return Vector(self, self.builder.shuffle_vector(one, undefined, lanes))
+
+    def repeated_at(self, pointer, index: int) -> Vector:
+        """A vector of the number `index` elements further."""
+        return self.repeated(self.builder.load(self.builder.gep(pointer, [ir.IntType(64)(index)])))
+
+    def loop(self, count, sums: list[Vector], step: Callable) -> list[Vector]:
+        """Loop `count` times, once at least: `step(index, sums)` returns the new sums."""
+        builder, before = self.builder, self.builder.block
+        body, after = (builder.append_basic_block() for _ in range(2))
+        builder.branch(body)
+        builder.position_at_end(body)
+        initial = [count.type(0), *(total.value for total in sums)]
+        carried = [builder.phi(value.type) for value in initial]
+        totals = step(carried[0], [Vector(self, phi) for phi in carried[1:]])
+        following = [builder.add(carried[0], count.type(1)), *(total.value for total in totals)]
+        for phi, first, later in zip(carried, initial, following, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, body)
+        builder.cbranch(builder.icmp_signed("<", following[0], count), body, after)
+        builder.position_at_end(after)
+        return totals
+
+
+def along_bands(
+    body: Callable[..., Iterable[Vector]],
+    inputs: int,
+    lanes: int = 0,
+    numbers: int = 0,
+    outputs: int = 0,
+    sums: int = 0,
+):
+    """Make a function for compiled code that applies `body` band by band.
+
+    It is called as ``f(count, *inputs, *lanes, *numbers, *outputs, *sums)``: `count` bands; an input
+    and an output are ``array, at, step``, elements from one band to the next; lanes, the same 16
+    numbers in every band, are ``array, at``; sums, to which is added, too.  `body` gets vectors of
+    inputs, lanes and numbers, and returns those of outputs and sums.
+    """
+
+    @intrinsic
+    def function(_, count, *arguments):
+        def generate(context, builder, signature, values):
+            code = Code(context, builder, arguments[0].dtype)
+            packed = values[1]
+            left = [(kind, builder.extract_value(packed, i)) for i, kind in enumerate(arguments)]
+
+            def pointer():
+                (array_type, array), (_, at) = left.pop(0), left.pop(0)
+                return code.pointer(array_type, array, at)
+
+            def row():
+                return pointer(), left.pop(0)[1]
+
+            in_rows = [row() for _ in range(inputs)]
+            constant = [code.load(pointer()) for _ in range(lanes)]
+            constant += [code.repeated(left.pop(0)[1]) for _ in range(numbers)]
+            out_rows = [row() for _ in range(outputs)]
+            places = [pointer() for _ in range(sums)]
+
+            def step(band, totals):
+                vectors = [code.load(code.moved(p, band, by)) for p, by in in_rows]
+                results = list(body(*vectors, *constant))
+                for (place, by), result in zip(out_rows, results, strict=False):
+                    code.store(result, code.moved(place, band, by))
+                return [t + r for t, r in zip(totals, results[outputs:], strict=True)]
+
+            totals = code.loop(values[0], [code.load(p) for p in places], step)
+            for place, total in zip(places, totals, strict=True):
+                code.store(total, place)
+            return context.get_dummy_value()
+
+        return types.void(count, types.BaseTuple.from_types(arguments)), generate
+
+    return function
