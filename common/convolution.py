@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from common.compiling import compiled, on_all_threads
-from common.maps import aligned, read_gradient, read_row
+from common.maps import add_gradient_sums, aligned, copy, read_gradient, read_row
 from common.tiles import AVX512, GRADIENT_KERNELS, OFFSETS, add_up_lanes, gradient_tile, output_tile
 from common.vectors import LANES, along_bands
 
@@ -50,6 +50,8 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
     -------
     array (kernels out, rows * cols * kernels in * bands)
     array (kernels out,)
+    array (2, threads, kernels in, lanes)
+        Where `back` is given and `norm` is used: `lanes.gradient_sums` of what `of_x` holds.
     """
     kernels, lanes = shape[2], shape[4]
     offsets = _offsets(x, padding, size, OFFSETS)
@@ -58,9 +60,11 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
     )
     bias_sums = np.zeros((threads, kernels, lanes), x.dtype)
     valid = (np.arange(lanes) < used).astype(x.dtype)
+    back_sums = np.zeros((2, threads, x.shape[2], lanes), x.dtype)
     _sum_gradients(
-        x, norm, padding, size, stride, offsets, gradient, shape, valid, sums, bias_sums, back, of_x
-    )
+        x, norm, padding, size, stride, offsets, gradient, shape, valid, sums, bias_sums,
+        back, of_x, back_sums,
+    )  # fmt: skip
     of_weights = np.empty((kernels, len(offsets)), x.dtype)
     for block, start in enumerate(_starts(kernels, GRADIENT_KERNELS)):
         for k in range(GRADIENT_KERNELS):
@@ -68,13 +72,14 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
             for thread in range(threads):
                 of_weights[start + k] += sums[thread, block, :, k]
     count = size[0] * size[1] * x.shape[2] * size[2]
-    return of_weights[:, :count].copy(), (bias_sums * valid).sum(axis=2).sum(axis=0)
+    return of_weights[:, :count].copy(), (bias_sums * valid).sum(axis=2).sum(axis=0), back_sums
 
 
 @on_all_threads
 def _sum_gradients(
-    x, norm, padding, size, stride, offsets, gradient, shape, valid, sums, bias_sums, back, of_x
-):
+    x, norm, padding, size, stride, offsets, gradient, shape, valid, sums, bias_sums, back, of_x,
+    back_sums,
+):  # fmt: skip
     """Write each thread's sums for `weight_gradient`."""
     rows, cols, kernels, bands, lanes = shape
     groups, threads, with_back = lanes // LANES, len(sums), back.size > 0
@@ -102,7 +107,27 @@ def _sum_gradients(
                 _convolve_window(
                     of_out, 1, back_offsets, back_blocks, no_bias, of_x, row, col, group
                 )
+                if norm[0]:
+                    _sum_back(
+                        x, norm, of_x, row, col, group, back_sums[0, thread], back_sums[1, thread]
+                    )
         add_up_lanes(sums[thread].size, tiles, sums.reshape(-1), thread * sums[thread].size)
+
+
+@compiled
+def _sum_back(x, norm, of_x, row, col, group, sums, dots):
+    """Add to `lanes.gradient_sums` what is at one place, while it is in the processor's cache."""
+    _, cols, kernels, bands, lanes = x.shape
+    _, scale, offset, floor, floor_out = norm
+    flat, flat_of_x, flat_sums = x.reshape(-1), of_x.reshape(-1), sums.reshape(-1)
+    flat_dots = dots.reshape(-1)
+    for k in range(kernels):
+        here = ((row * cols + col) * kernels + k) * bands * lanes + group * LANES
+        at = k * lanes + group * LANES
+        add_gradient_sums(
+            bands, flat_of_x, here, lanes, flat, here, lanes, scale[k], offset[k], floor, floor_out,
+            flat_sums, at, flat_dots, at,
+        )  # fmt: skip
 
 
 @compiled
@@ -153,7 +178,10 @@ def _read_window(x, norm, row, col, group, padding, size, window):
     for tap in range(size[0] * size[1]):
         r, c = row + tap // size[1] - padding[0], col + tap % size[1] - padding[1]
         first = tap * kernels * length
-        if 0 <= r < rows and 0 <= c < cols:
+        if 0 <= r < rows and 0 <= c < cols and not norm[0] and not padding[2]:
+            here = (r * cols + c) * kernels * bands * lanes + group * LANES
+            copy(kernels * bands, flat, here, lanes, window, first, LANES)
+        elif 0 <= r < rows and 0 <= c < cols:
             for k in range(kernels):
                 here = ((r * cols + c) * kernels + k) * bands * lanes + group * LANES
                 at = first + k * length + padding[2] * LANES

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from common.compiling import compiled, on_all_threads
-from common.maps import aligned, copy, read_gradient, read_row
+from common.maps import add_gradient_sums, aligned, copy, read_gradient, read_row
 from common.vectors import LANES, along_bands
 
 
@@ -17,14 +17,7 @@ def _moments(x, floor, shift):
     return x, x * x
 
 
-def _gradient_sums(g, x, scale, offset, floor, floor_out):
-    x = x.at_least(floor)
-    g = g.where_above(x.times_plus(scale, offset), floor_out)
-    return g, g * x
-
-
 _add_moments = along_bands(_moments, inputs=1, numbers=2, sums=2)
-_add_gradient_sums = along_bands(_gradient_sums, inputs=2, numbers=4, sums=2)
 _add = along_bands(lambda x: [x], inputs=1, sums=1)
 _add_product = along_bands(lambda x, y: [x * y], inputs=2, sums=1)
 _weighted_sum = along_bands(
@@ -63,14 +56,14 @@ def batch_norm(x, used, floor, weight, bias, mean, variance, momentum, eps, thre
 
 
 @compiled
-def batch_norm_backward(x, used, norm, mean, inverse_std, training, gradient, threads):
-    """Gradients of a batch norm's weight and bias; slope and shift of `Gradient`."""
-    rows, cols, kernels, bands, lanes = x.shape
-    sums = np.zeros((threads, kernels, lanes), x.dtype)
-    dots = np.zeros_like(sums)
-    _gradient_sums_on_threads(x.shape, norm, x.reshape(-1), gradient, sums, dots)
-    of_bias = _total(sums, used)
-    of_weight = (_total(dots, used) - mean * of_bias) * inverse_std
+def batch_norm_backward(x, used, norm, mean, inverse_std, training, sums):
+    """Gradients of a batch norm's weight and bias; slope and shift of `Gradient`.
+
+    `sums` are those of `gradient_sums`.
+    """
+    rows, cols, kernels, bands, _ = x.shape
+    of_bias = _total(sums[0], used)
+    of_weight = (_total(sums[1], used) - mean * of_bias) * inverse_std
     # The usual weight / std * (g - mean(g) - x̂ mean(g x̂)), as scale g + slope x + shift.
     slope, shift, scale = np.zeros(kernels), np.zeros(kernels), norm[1]
     if training:
@@ -114,33 +107,36 @@ def _moments_on_threads(x, shape, floor, shift, sums, squares):
 
 
 @on_all_threads
-def _gradient_sums_on_threads(shape, norm, x, gradient, sums, dots):
+def gradient_sums(x, norm, gradient, threads):
     """Sum of the gradient that passes a norm's last ReLU, and of it times max(x, floor).
 
-    `sums` and `dots`, to which is added, are ``(threads, kernels, lanes)``.
+    Returns ``(2, threads, kernels, lanes)``.
     """
-    rows, cols, kernels, bands, lanes = shape
-    length, threads = rows * cols * kernels, len(sums)
+    rows, cols, kernels, bands, lanes = x.shape
+    length, flat_x = rows * cols * kernels, x.reshape(-1)
+    both = np.zeros((2, threads, kernels, lanes), x.dtype)
     for thread in numba.prange(threads):
         g = aligned(bands * LANES, x)
-        flat, flat_dots = sums[thread].reshape(-1), dots[thread].reshape(-1)
+        sums, dots = both[0, thread].reshape(-1), both[1, thread].reshape(-1)
         _, scale, offset, floor, floor_out = norm
         for row in range(thread * length // threads, (thread + 1) * length // threads):
-            k, here = row % kernels, row * bands * lanes
+            k, start = row % kernels, row * bands * lanes
             for lane in range(0, lanes, LANES):
-                at = k * lanes + lane
-                read_gradient(gradient, here + lane, lanes, bands, k, lane, g, 0, LANES)
-                _add_gradient_sums(
-                    bands, g, 0, LANES, x, here + lane, lanes, scale[k], offset[k],
-                    floor, floor_out, flat, at, flat_dots, at,
+                at, here = k * lanes + lane, start + lane
+                read_gradient(gradient, here, lanes, bands, k, lane, g, 0, LANES)
+                add_gradient_sums(
+                    bands, g, 0, LANES, flat_x, here, lanes, scale[k], offset[k], floor, floor_out,
+                    sums, at, dots, at,
                 )  # fmt: skip
+    return both
 
 
 @on_all_threads
-def patch_sums(shape, norm, x, times, y, sums):
-    """Sum of x, read as `norm` says, or of x * y where `times`: adds to (threads, kernels, lanes)."""
+def patch_sums(shape, norm, x, times, y, threads):
+    """Sum of x, read as `norm` says, or of x * y where `times`: (threads, kernels, lanes)."""
     rows, cols, kernels, bands, lanes = shape
-    length, threads = rows * cols * kernels, len(sums)
+    length = rows * cols * kernels
+    sums = np.zeros((threads, kernels, lanes), x.dtype)
     for thread in numba.prange(threads):
         values, flat = aligned(bands * LANES, x), sums[thread].reshape(-1)
         for row in range(thread * length // threads, (thread + 1) * length // threads):
@@ -152,6 +148,7 @@ def patch_sums(shape, norm, x, times, y, sums):
                     _add_product(bands, values, 0, LANES, y, here + lane, lanes, flat, at)
                 else:
                     _add(bands, values, 0, LANES, flat, at)
+    return sums
 
 
 @on_all_threads

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.compiling import compiled
-from common.vectors import LANES, Vector, along_bands
+from common.vectors import Vector, along_bands
 
 
 class Norm(NamedTuple):
@@ -62,10 +62,17 @@ def _normalise_backward(g, x, scale, offset, floor, floor_out, slope, shift):
     return [g.times_plus(scale, x.times_plus(slope, shift)).where_above(x, floor)]
 
 
+def _gradient_sums(g: Vector, x, scale, offset, floor, floor_out):
+    x = x.at_least(floor)
+    g = g.where_above(x.times_plus(scale, offset), floor_out)
+    return g, g * x
+
+
 copy = along_bands(lambda x: [x], inputs=1, outputs=1)
 weigh = along_bands(lambda x, w, c: [x.times_plus(w, c)], inputs=1, lanes=2, outputs=1)
 normalise = along_bands(_normalise, inputs=1, numbers=4, outputs=1)
 normalise_backward = along_bands(_normalise_backward, inputs=2, numbers=6, outputs=1)
+add_gradient_sums = along_bands(_gradient_sums, inputs=2, numbers=4, sums=2)
 
 
 @compiled

@@ -1,0 +1,147 @@
+"""A feature map with what is known of its gradient, and how tensors become maps and back."""
+
+import math
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from common import lanes
+from common.maps import Gradient, Norm
+from common.vectors import LANES
+
+_TORCH = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
+_NOTHING = {kind: np.empty(0, kind) for kind in _TORCH}  # where an array is asked for but not used
+_AS_IT_IS = {
+    kind: Norm(False, nothing, nothing, kind.type(0), kind.type(0))
+    for kind, nothing in _NOTHING.items()
+}
+
+
+class Store:
+    """A feature map: its numbers, how they are read, and the gradients that reached it so far.
+
+    Attributes
+    ----------
+    array : float array (rows, cols, kernels, bands, lanes)
+    used : int
+        Lanes that hold patches; what the others hold is of no effect.
+    norm : Norm
+    gradients : list of Gradient
+    sums : tuple (array, array), optional
+        A gradient's numbers, and `lanes.gradient_sums` of it.
+    weighed : tuple (array, array), optional
+        Gradient of a sum that this map goes into, and its weight there.
+    """
+
+    def __init__(self, array: np.ndarray, used: int, norm: Norm | None = None) -> None:
+        self.array, self.used = array, used
+        self.norm = norm or _AS_IT_IS[array.dtype]
+        self.gradients, self.sums, self.weighed = [], None, None
+
+    @classmethod
+    def of(cls, x: Tensor) -> "Store":
+        """Return a copy of a tensor (batch, kernels, rows, cols, bands)."""
+        batch, kernels, rows, cols, bands = x.shape
+        lanes_ = -(-batch // LANES) * LANES
+        make = torch.empty if lanes_ == batch else torch.zeros
+        array = make(rows, cols, kernels, bands, lanes_, dtype=x.dtype)
+        array[..., :batch].copy_(x.detach().permute(2, 3, 1, 4, 0))
+        return cls(array.numpy(), batch)
+
+    def like(self, kernels: int, rows: int, cols: int, bands: int) -> "Store":
+        """Return room for another map of the same patches."""
+        shape = (rows, cols, kernels, bands, self.array.shape[4])
+        return Store(_empty(shape, self.array.dtype), self.used)
+
+    def tensor(self) -> Tensor:
+        """Look at the map as it is read: a tensor (batch, kernels, rows, cols, bands)."""
+        return torch.from_numpy(self.worked_out()).permute(4, 2, 0, 1, 3)[: self.used]
+
+    @property
+    def flat(self) -> np.ndarray:
+        """The numbers one after another."""
+        return self.array.reshape(-1)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers of each kernel a patch has."""
+        rows, cols, _, bands, _ = self.array.shape
+        return rows * cols * bands
+
+    def worked_out(self) -> np.ndarray:
+        """Return the map as it is read."""
+        if not self.norm.used:
+            return self.array
+        out = self.empty()
+        lanes.work_out(out.shape, tuple(self.norm), self.flat, out.reshape(-1), threads())
+        return out
+
+    def empty(self) -> np.ndarray:
+        """Room for an array of the map's shape."""
+        return _empty(self.array.shape, self.array.dtype)
+
+    def per_lane(self, weights: Tensor | None) -> np.ndarray:
+        """Weights (batch, kernels), or ones, as a flat array (kernels, lanes)."""
+        array = np.ones((self.array.shape[2], self.array.shape[4]), self.array.dtype)
+        if weights is not None:
+            array[:, : self.used] = weights.detach().numpy().T
+        return array.reshape(-1)
+
+    def patch_sums(self, times: np.ndarray | None = None) -> Tensor:
+        """Sum of the map, or of its product with an array, over each patch: (batch, kernels)."""
+        other = self.flat if times is None else times.reshape(-1)
+        norm, with_other = tuple(self.norm), times is not None
+        sums = lanes.patch_sums(self.array.shape, norm, self.flat, with_other, other, threads()).sum(0)
+        return torch.from_numpy(sums).t()[: self.used]
+
+    def add_gradient(self, array: np.ndarray, **how) -> None:
+        """Add a gradient, of which `how` says how far it is worked out; see `Gradient`."""
+        none = _NOTHING[array.dtype]
+        fields = {"weighted": False, "weight": none, "constant": none, "map": none}
+        fields |= {"norm": _AS_IT_IS[array.dtype], "slope": none, "shift": none}
+        self.gradients.append(Gradient(array=array.reshape(-1), **fields | how))
+
+    def take_gradient(self) -> Gradient:
+        """Return the sum of the gradients, worked out only where there are several."""
+        if len(self.gradients) != 1:
+            self.add_gradient(self.take_gradient_array())
+        return self.gradients.pop()
+
+    def take_gradient_array(self, where_positive: np.ndarray | None = None) -> np.ndarray:
+        """Return the sum of the gradients worked out; zero where an output is not positive."""
+        left, masked = sorted(self.gradients, key=_is_worked_out), where_positive is not None
+        self.gradients, total = [], None
+        if not left:
+            return np.zeros_like(self.array)
+        if _is_worked_out(left[-1]) and (len(left) > 1 or not masked):
+            total = left.pop().array
+        while left:
+            gradient, out = left.pop(), self.empty().reshape(-1)
+            lanes.work_out_gradient(
+                self.array.shape, gradient.flat(),
+                total is not None, gradient.array if total is None else total,
+                masked and not left, where_positive.reshape(-1) if masked else out, out, threads(),
+            )  # fmt: skip
+            total = out
+        return total.reshape(self.array.shape)
+
+
+def threads() -> int:
+    """How many threads compiled code uses here."""
+    return numba.get_num_threads()
+
+
+def floors(array: np.ndarray, *relus: bool) -> list[np.floating]:
+    """What ReLUs, or none, leave at least, in the type of an array."""
+    return [array.dtype.type(0 if relu else -math.inf) for relu in relus]
+
+
+def _is_worked_out(gradient: Gradient) -> bool:
+    return not gradient.weighted and not gradient.norm.used
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Room for numbers, from PyTorch's allocator: it begins at a line of the cache."""
+    return torch.empty(shape, dtype=_TORCH[dtype]).numpy()
