@@ -21,6 +21,7 @@ from common.device import PRECISIONS, choose_device, make_deterministic
 from common.errors import OneLineParser, run_program
 from common.files import write_file
 from common.fused import use_fast_form
+from common.graph import as_tensor
 from common.memory import keep_freed_memory
 from common.report import describe_environment
 from common.scene import load_scene
@@ -101,7 +102,7 @@ def row(
     inputs = [module.weight, module.bias] + ([] if first else [x])
     gradient = torch.randn_like(output)
     forward_flop = 2 * output.numel() * module.weight[0].numel()
-    took = seconds(lambda: torch.autograd.grad(module(x), inputs, gradient), device)
+    took = seconds(lambda: torch.autograd.grad(as_tensor(module(x)), inputs, gradient), device)
     return {
         "layer": f"{tuple(module.kernel_size)} {module.in_channels} → {module.out_channels}",
         "count": count,

@@ -1,7 +1,7 @@
 """The layers' fast form in float32 (and float64) on the CPU.
 
-Feature maps lie in memory as `common/maps.py` says, and are worked out as late as can be: a batch norm
-with its ReLUs is only a way to read a map, and so is its gradient.
+Feature maps lie in memory as `common/maps.py` says, and are worked out as late as can be: a batch
+norm with its ReLUs is only a way to read a map, and so is its gradient.
 """
 
 import numpy as np
@@ -99,7 +99,7 @@ def _convolve(
 
 
 def _kernels_last(weight: Tensor) -> np.ndarray:
-    """Weights as `common/convolution.py` takes them: (kernels out, rows, cols, kernels in, bands)."""
+    """Arrange weights for `common/convolution.py`: (kernels out, rows, cols, kernels in, bands)."""
     return weight.detach().permute(0, 2, 3, 1, 4).contiguous().numpy()
 
 
@@ -156,10 +156,11 @@ def batch_norm_relu(
     x = Map.of(x).as_read()
     relu_before, relu = (getattr(module, name, False) for name in ("relu_before", "relu"))
     floor, floor_out = floors(x.store.array, relu_before, relu and shortcut is None)
-    parameters = (t.detach().numpy() for t in (module.weight, module.bias))
+    of_norm = (module.weight, module.bias, module.running_mean, module.running_var)
+    momentum = module.momentum if module.training else 0.0
     *statistics, scale, offset = lanes.batch_norm(
-        x.store.array, x.store.used, floor, *parameters, module.running_mean.numpy(),
-        module.running_var.numpy(), module.momentum if module.training else 0.0, module.eps, threads(),
+        x.store.array, x.store.used, floor, *(t.detach().numpy() for t in of_norm),
+        momentum, module.eps, threads(),
     )  # fmt: skip
     module.num_batches_tracked += module.training
     store = Store(x.store.array, x.store.used, Norm(True, scale, offset, floor, floor_out))

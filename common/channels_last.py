@@ -1,9 +1,10 @@
 """The layers' fast form in bfloat16: channels-last on the CPU, and what a GPU runs.
 
-PyTorch's convolutions over (batch, 24, rows, cols, bands) are several times as fast where the kernels
-of one position lie next to each other in memory, and in bfloat16 they use the processor's units for
-it.  What stands between two convolutions then takes most of a step, unless it makes few passes over
-memory: `common/kernels.py`.  Statistics, sums, parameters and their gradients stay float32.
+PyTorch's convolutions over (batch, 24, rows, cols, bands) are several times as fast where the
+kernels of one position lie next to each other in memory, and in bfloat16 they use the processor's
+units for it.  What stands between two convolutions then takes most of a step, unless it makes few
+passes over memory: `common/kernels.py`.  Statistics, sums, parameters and their gradients stay
+float32.
 """
 
 import math

@@ -4,11 +4,8 @@ from pathlib import Path
 
 import numba
 
-numba.config.THREADING_LAYER_PRIORITY = [
-    "omp",
-    "tbb",
-    "workqueue",
-]  # PyTorch's threads are OpenMP's
+# PyTorch's threads are OpenMP's.
+numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
 SOURCES = ("compiling", "vectors", "maps", "tiles", "lanes", "convolution", "kernels")
 
@@ -16,8 +13,8 @@ SOURCES = ("compiling", "vectors", "maps", "tiles", "lanes", "convolution", "ker
 def compiled(function, parallel: bool = False):
     """Compile a function when it is first called; the result is kept for the next process.
 
-    No fastmath: code from Numba's cache is optimised otherwise than code compiled just now, and with
-    fastmath the two would round differently.
+    No fastmath: code from Numba's cache is optimised otherwise than code compiled just now, and
+    with fastmath the two would round differently.
     """
     try:
         dispatcher = numba.njit(parallel=parallel, nogil=True, cache=True)(function)

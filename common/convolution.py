@@ -41,10 +41,10 @@ def convolve(x, norm, padding, size, stride, weights, bias, out, threads):
 def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back, of_x, threads):
     """Return the gradients of a convolution's weights and bias, given that of its output.
 
-    `shape` is the output's; the first `used` lanes hold patches.  Where the kernels are of one row and
-    col, `back` may be the weights turned around, ``(kernels in, 1, 1, kernels out, bands)``: then the
-    gradient of the input, which is the convolution of the output's with these, is written to `of_x`
-    in passing.  Otherwise `back` is empty.
+    `shape` is the output's; the first `used` lanes hold patches.  Where the kernels are of one row
+    and col, `back` may be the weights turned around, ``(kernels in, 1, 1, kernels out, bands)``:
+    then the gradient of the input, which is the convolution of the output's with these, is written
+    to `of_x` in passing.  Otherwise `back` is empty.
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """Feature maps in PyTorch's graph of operations.
 
-Between the fast layers of a network go `Map`s instead of tensors.  PyTorch's autograd sees of each a
-token, a tensor without content: it calls the backward passes in the right order and takes the
-gradients of the parameters, while those of the maps go from layer to layer beside it.  To any function
-of PyTorch but these layers a map is the tensor it stands for.
+Between the fast layers of a network go `Map`s instead of tensors.  PyTorch's autograd sees of each
+a token, a tensor without content: it calls the backward passes in the right order and takes the
+gradients of the parameters, while those of the maps go from layer to layer beside it.  To any
+function of PyTorch but these layers a map is the tensor it stands for.
 """
 
 import torch

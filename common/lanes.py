@@ -34,8 +34,8 @@ _where_positive = along_bands(lambda g, x: [g.where_above(x, x - x)], inputs=2, 
 def batch_norm(x, used, floor, weight, bias, mean, variance, momentum, eps, threads):
     """What a batch norm of max(x, floor) multiplies with and adds, per kernel.
 
-    `mean` and `variance` are the running statistics.  They normalise where `momentum` is 0; otherwise
-    the batch's own do, and the running ones follow.
+    `mean` and `variance` are the running statistics.  They normalise where `momentum` is 0;
+    otherwise the batch's own do, and the running ones follow.
 
     Returns
     -------

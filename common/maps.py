@@ -1,12 +1,13 @@
 """Feature maps whose batch lies innermost in memory, and how they and their gradients are read.
 
-A map is ``(rows, cols, kernels, bands, lanes)``, lanes being the patches of a batch, rounded up to a
-multiple of 16: what 16 patches hold at one place is a vector of the processor, so that every number
-of kernels and every kernel size fills the vectors.  A row is the bands of one place and kernel.
+A map is ``(rows, cols, kernels, bands, lanes)``, lanes being the patches of a batch, rounded up to
+a multiple of 16: what 16 patches hold at one place is a vector of the processor, so that every
+number of kernels and every kernel size fills the vectors.  A row is the bands of one place and
+kernel.
 
-What stands between two convolutions is arithmetic on single numbers, cheap beside the way to memory.
-So it has no pass over memory of its own where that can be: a batch norm with its ReLUs is a way to
-read a map (`Norm`), its gradient a way to read a gradient (`Gradient`).
+What stands between two convolutions is arithmetic on single numbers, cheap beside the way to
+memory.  So it has no pass over memory of its own where that can be: a batch norm with its ReLUs is
+a way to read a map (`Norm`), its gradient a way to read a gradient (`Gradient`).
 """
 
 from typing import NamedTuple
@@ -33,10 +34,10 @@ class Norm(NamedTuple):
 class Gradient(NamedTuple):
     """The gradient of a map, as far as it is worked out.
 
-    It is `array`, like the map in shape but flat; times `weight` plus `constant`, both flat (kernels,
-    lanes), where `weighted`; and if that is for the map read as `norm` says, then it is led back to
-    the `map` itself, flat too, with what the statistics add: `slope` times the map plus `shift`, both
-    (kernels,).
+    It is `array`, like the map in shape but flat; times `weight` plus `constant`, both flat
+    (kernels, lanes), where `weighted`; and if that is for the map read as `norm` says, then it is
+    led back to the `map` itself, flat too, with what the statistics add: `slope` times the map plus
+    `shift`, both (kernels,).
     """
 
     array: np.ndarray

@@ -93,7 +93,9 @@ class Store:
         """Sum of the map, or of its product with an array, over each patch: (batch, kernels)."""
         other = self.flat if times is None else times.reshape(-1)
         norm, with_other = tuple(self.norm), times is not None
-        sums = lanes.patch_sums(self.array.shape, norm, self.flat, with_other, other, threads()).sum(0)
+        sums = lanes.patch_sums(
+            self.array.shape, norm, self.flat, with_other, other, threads()
+        ).sum(0)
         return torch.from_numpy(sums).t()[: self.used]
 
     def add_gradient(self, array: np.ndarray, **how) -> None:

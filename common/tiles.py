@@ -1,7 +1,7 @@
 """The two loops that nearly all of the arithmetic is done in, and the sum of what the second gives.
 
-Each keeps 24 vectors of sums in the processor's registers (12 without AVX-512, where a vector takes two
-of 16 registers).  Arrays are flat, and places in them count numbers.
+Each keeps 24 vectors of sums in the processor's registers (6 without AVX-512, where a vector takes
+two of 16 registers or more).  Arrays are flat, and places in them count numbers.
 """
 
 import llvmlite.binding

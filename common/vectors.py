@@ -1,8 +1,8 @@
 """Loops over vectors of 16 numbers, for code that Numba compiles.
 
-Left to itself LLVM turns few of the loops over feature maps into good vector code.  So the innermost
-ones are made of its vector operations here, from one line of arithmetic each, and compiled for the
-processor at hand.  Nothing is reordered: they give the same bits wherever they are compiled.
+Left to itself LLVM turns few of the loops over feature maps into good vector code.  So the
+innermost ones are made of its vector operations here, from a line of arithmetic each, and compiled
+for the processor at hand.  Nothing is reordered when they are compiled or read from a cache.
 """
 
 from collections.abc import Callable, Iterable
@@ -126,10 +126,10 @@ def along_bands(
 ):
     """Make a function for compiled code that applies `body` band by band.
 
-    It is called as ``f(count, *inputs, *lanes, *numbers, *outputs, *sums)``: `count` bands; an input
-    and an output are ``array, at, step``, elements from one band to the next; lanes, the same 16
-    numbers in every band, are ``array, at``; sums, to which is added, too.  `body` gets vectors of
-    inputs, lanes and numbers, and returns those of outputs and sums.
+    It is called as ``f(count, *inputs, *lanes, *numbers, *outputs, *sums)``: `count` bands; an
+    input and an output are ``array, at, step``, elements from one band to the next; lanes, the same
+    16 numbers in every band, are ``array, at``; sums, to which is added, too.  `body` gets vectors
+    of inputs, lanes and numbers, and returns those of outputs and sums.
     """
 
     @intrinsic

@@ -9,14 +9,18 @@ from torch.nn import functional as F
 
 import common.fused
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
-from common import kernels
+from common import compiling, convolution, kernels, lanes
+from common.files import REPOSITORY
 from common.fused import compile_kernels, use_fast_form
+from common.layers import BatchNormReLU, ConvBNReLU
 from SSRN.SSRN import SSRN
 
 
-def both_forms(network, bands: int, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
+def both_forms(
+    network, bands: int, dtype: torch.dtype, kernels: int = 8
+) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
-    plain = network(bands, classes=5, kernels=8).to(dtype)
+    plain = network(bands, classes=5, kernels=kernels).to(dtype)
     for module in plain.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -27,9 +31,19 @@ def both_forms(network, bands: int, dtype: torch.dtype) -> tuple[nn.Module, nn.M
 @pytest.mark.parametrize("network", [A2S2KResNet, SSRN])
 @pytest.mark.parametrize("bands", [7, 8, 19, 20, 60])  # at 19 and 20 the blocks are 7 bands deep
 def test_training_step_is_the_same(network, bands):
-    plain, fast = both_forms(network, bands, torch.float64)
-    patches = torch.randn(6, 1, 7, 7, bands, dtype=torch.float64)
-    labels = torch.tensor([0, 1, 2, 3, 4, 0])
+    check_training_step(network, bands, kernels=8, batch=6)
+
+
+@pytest.mark.parametrize("network", [A2S2KResNet, SSRN])
+@pytest.mark.parametrize("kernels, batch", [(24, 16), (7, 17), (6, 32), (5, 33)])
+def test_training_step_is_the_same_for_any_kernels_and_batch(network, kernels, batch):
+    check_training_step(network, 60, kernels, batch)
+
+
+def check_training_step(network, bands, kernels, batch):
+    plain, fast = both_forms(network, bands, torch.float64, kernels)
+    patches = torch.randn(batch, 1, 7, 7, bands, dtype=torch.float64)
+    labels = torch.arange(batch) % 5
     for model in (plain, fast):
         F.cross_entropy(model(patches), labels).backward()
     for (name, parameter), other in zip(plain.named_parameters(), fast.parameters(), strict=True):
@@ -148,4 +162,52 @@ def test_the_same_sum_a_hundred_times():
     fast = use_fast_form(copy.deepcopy(plain))
     for _ in range(100):
         maps = torch.randn(2, 6, 8, 7, 7, 27)
-        torch.testing.assert_close(fast(*maps), plain(*maps), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fast(*maps).tensor(), plain(*maps), rtol=1e-4, atol=1e-5)
+
+
+class Mixed(nn.Module):
+    """A network that does to feature maps what the layers of this project's do not."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = ConvBNReLU(1, 8, (1, 1, 7), stride=(1, 1, 2))
+        self.second = nn.Conv3d(8, 8, (1, 1, 7), padding="same")
+        self.bn = BatchNormReLU(8)
+        self.again = BatchNormReLU(8, relu=False)
+
+    def forward(self, patches):
+        x = self.first(patches)
+        y = self.again(self.bn(self.second(x)))  # a batch norm of a batch norm
+        z = torch.cat([x + y, 2 * x - y, -y[:, :3] / 3, F.relu(y)], dim=1)
+        return z.mean(dim=(2, 3, 4)) + self.second(y).amax(dim=(2, 3, 4)).sum(1, keepdim=True)
+
+
+def test_to_other_functions_a_map_is_a_tensor():
+    torch.manual_seed(0)
+    plain = Mixed().double()
+    fast = use_fast_form(copy.deepcopy(plain))
+    patches = torch.randn(5, 1, 5, 5, 30, dtype=torch.float64)
+    results = []
+    for model in (plain, fast):
+        out = model(patches)
+        out.square().sum().backward()
+        results.append([out, *(p.grad for p in model.parameters())])
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
+
+
+def test_compiled_code_is_thrown_away_when_any_of_its_files_changes(tmp_path, monkeypatch):
+    """Numba looks at the file of a function only, not at those of the functions it calls."""
+    stamps = {f._cache._cache_file._source_stamp for f in (convolution.convolve, lanes.weigh)}
+    assert stamps == {compiling._stamp()}
+    for name in compiling.SOURCES:
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
+    before = compiling._stamp()
+    (tmp_path / "vectors.py").write_text("changed")
+    assert compiling._stamp() != before
+
+
+def test_every_file_with_compiled_code_counts():
+    folder = REPOSITORY / "common"
+    using = {p.stem for p in folder.glob("*.py") if "compiling import" in p.read_text()}
+    assert using | {"compiling", "vectors", "tiles"} == set(compiling.SOURCES)
