@@ -74,7 +74,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "date": date.today().isoformat(),
         "command": "python -m benchmarks.run " + " ".join(sys.argv[1:]),
         "environment": describe_environment(device),
-        "bf16_in_hardware": choose_precision("auto", device) == "bf16",
+        "auto_precision": choose_precision("auto", device),
         "protocol_epochs": arguments.epochs,
         "values": values,
     }
@@ -159,8 +159,8 @@ def markdown(result: dict) -> str:
         f"{environment['threads']} threads, PyTorch {environment['torch']}, Python "
         f"{environment['python']}, commit {environment['commit']}. Medians (smallest – largest) "
         f"over the rounds; × is how many times better than plain. The whole protocol is "
-        f"{result['protocol_epochs']} epochs. bfloat16 in hardware: "
-        f"{'yes' if result['bf16_in_hardware'] else 'no'}.",
+        f"{result['protocol_epochs']} epochs. `--precision auto` is "
+        f"{result['auto_precision']} here.",
         "",
         "| | | plain | fp32 | × | bf16 | × |",
         "|---|---|---|---|---|---|---|",

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from common.compiling import compiled, on_all_threads
-from common.maps import add_gradient_sums, aligned, copy, read_gradient, read_row
+from common.maps import add_gradient_sums, copy, read_gradient, read_row, rooms
 from common.tiles import AVX512, GRADIENT_KERNELS, OFFSETS, add_up_lanes, gradient_tile, output_tile
 from common.vectors import LANES, along_bands
 
@@ -29,8 +29,9 @@ def convolve(x, norm, padding, size, stride, weights, bias, out, threads):
     groups = lanes // LANES
     places = rows * cols * groups
     offsets, blocks = _offsets(x, padding, size, 1), _blocks(weights)
+    windows = rooms(threads, _window_size(x, padding, size), x)
     for thread in numba.prange(threads):
-        window = aligned(_window_size(x, padding, size), x)
+        window = windows[thread]
         for place in range(thread * places // threads, (thread + 1) * places // threads):
             row, col, group = place // groups // cols, place // groups % cols, place % groups
             _read_window(x, norm, row, col, group, padding, size, window)
@@ -87,9 +88,12 @@ def _sum_gradients(
     places, length = rows * cols * groups, (bands + 2 * pad) * LANES
     back_offsets = _window_offsets(kernels, bands + 2 * pad, 1, 1, size[2], 1)
     back_blocks, no_bias = _blocks(back), np.zeros(len(back), x.dtype)
+    windows = rooms(threads, _window_size(x, padding, size), x)
+    gradients = rooms(threads, kernels * length, x)
+    sums_of_lanes = rooms(threads, sums[0].size * LANES, x)
     for thread in numba.prange(threads):
-        window, of_out = aligned(_window_size(x, padding, size), x), aligned(kernels * length, x)
-        tiles, flat_bias = aligned(sums[thread].size * LANES, x), bias_sums[thread].reshape(-1)
+        window, of_out, tiles = windows[thread], gradients[thread], sums_of_lanes[thread]
+        flat_bias = bias_sums[thread].reshape(-1)
         for place in range(thread * places // threads, (thread + 1) * places // threads):
             row, col, group = place // groups // cols, place // groups % cols, place % groups
             first = group * LANES

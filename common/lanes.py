@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from common.compiling import compiled, on_all_threads
-from common.maps import add_gradient_sums, aligned, copy, read_gradient, read_row
+from common.maps import add_gradient_sums, copy, read_gradient, read_row, rooms
 from common.vectors import LANES, along_bands
 
 
@@ -115,8 +115,9 @@ def gradient_sums(x, norm, gradient, threads):
     rows, cols, kernels, bands, lanes = x.shape
     length, flat_x = rows * cols * kernels, x.reshape(-1)
     both = np.zeros((2, threads, kernels, lanes), x.dtype)
+    gradients = rooms(threads, bands * LANES, x)
     for thread in numba.prange(threads):
-        g = aligned(bands * LANES, x)
+        g = gradients[thread]
         sums, dots = both[0, thread].reshape(-1), both[1, thread].reshape(-1)
         _, scale, offset, floor, floor_out = norm
         for row in range(thread * length // threads, (thread + 1) * length // threads):
@@ -137,8 +138,9 @@ def patch_sums(shape, norm, x, times, y, threads):
     rows, cols, kernels, bands, lanes = shape
     length = rows * cols * kernels
     sums = np.zeros((threads, kernels, lanes), x.dtype)
+    values_of = rooms(threads, bands * LANES, x)
     for thread in numba.prange(threads):
-        values, flat = aligned(bands * LANES, x), sums[thread].reshape(-1)
+        values, flat = values_of[thread], sums[thread].reshape(-1)
         for row in range(thread * length // threads, (thread + 1) * length // threads):
             k, here = row % kernels, row * bands * lanes
             for lane in range(0, lanes, LANES):
@@ -156,8 +158,9 @@ def weigh(shape, norm, x, weight, norm_y, y, weight_y, out, threads):
     """out = x * weight + y * weight_y, maps read as norms say, weights flat (kernels, lanes)."""
     rows, cols, kernels, bands, lanes = shape
     length = rows * cols * kernels
+    ones, others = rooms(threads, bands * LANES, x), rooms(threads, bands * LANES, x)
     for thread in numba.prange(threads):
-        one, other = aligned(bands * LANES, x), aligned(bands * LANES, x)
+        one, other = ones[thread], others[thread]
         for row in range(thread * length // threads, (thread + 1) * length // threads):
             k, here = row % kernels, row * bands * lanes
             for lane in range(0, lanes, LANES):
@@ -175,8 +178,9 @@ def add(shape, norm, x, norm_y, y, floor, out, threads):
     """out = max(x + y, floor), maps read as norms say."""
     rows, cols, kernels, bands, lanes = shape
     length = rows * cols * kernels
+    ones, others = rooms(threads, bands * LANES, x), rooms(threads, bands * LANES, x)
     for thread in numba.prange(threads):
-        one, other = aligned(bands * LANES, x), aligned(bands * LANES, x)
+        one, other = ones[thread], others[thread]
         for row in range(thread * length // threads, (thread + 1) * length // threads):
             k, here = row % kernels, row * bands * lanes
             for lane in range(0, lanes, LANES):
@@ -201,8 +205,9 @@ def work_out_gradient(shape, gradient, plus, other, masked, output, out, threads
     """out = the gradient [+ other where `plus`], zero where `masked` and output is not positive."""
     rows, cols, kernels, bands, lanes = shape
     length = rows * cols * kernels
+    gradients = rooms(threads, bands * LANES, out)
     for thread in numba.prange(threads):
-        g = aligned(bands * LANES, out)
+        g = gradients[thread]
         for row in range(thread * length // threads, (thread + 1) * length // threads):
             k, start = row % kernels, row * bands * lanes
             for lane in range(0, lanes, LANES):

@@ -108,8 +108,12 @@ def read_gradient(gradient, at, lanes, bands, kernel, lane, row, row_at, row_ste
 
 
 @compiled
-def aligned(numbers, like):
-    """Zeros that begin at a line of the processor's cache (64 bytes)."""
-    room = np.zeros(numbers + 64 // like.itemsize, like.dtype)
+def rooms(threads, numbers, like):
+    """Zeros for each thread, ``(threads, numbers)``, that begin at lines of the cache (64 bytes).
+
+    To be called before the threads part: a lack of memory in one of them could not be told.
+    """
+    numbers_in_all = threads * numbers
+    room = np.zeros(numbers_in_all + 64 // like.itemsize, like.dtype)
     start = -room.ctypes.data % 64 // like.itemsize
-    return room[start : start + numbers]
+    return room[start : start + numbers_in_all].reshape(threads, numbers)

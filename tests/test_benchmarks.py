@@ -20,7 +20,7 @@ def test_ratios_are_medians_over_rounds_of_how_many_times_better():
         "date": "2026-01-01",
         "command": "c",
         "environment": ENVIRONMENT,
-        "bf16_in_hardware": True,
+        "auto_precision": "bf16",
         "protocol_epochs": 5,
         "values": values,
     }
