@@ -1,5 +1,6 @@
 """A trained or half-trained network on many pixels, in batches and without gradients."""
 
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -107,6 +108,7 @@ def _or_by_halves(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     except (MemoryError, RuntimeError) as error:
         if len(rows) < 2 or not is_out_of_memory(error):
             raise
+    gc.collect()  # what the failure itself still refers to
     if rows.is_cuda:
         torch.cuda.empty_cache()
     return torch.cat([_or_by_halves(function, half) for half in rows.tensor_split(2)])

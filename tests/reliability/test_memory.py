@@ -49,6 +49,7 @@ def classify_within(model: str, pieces: int | None, answer: Path) -> None:
 
 def take_all_memory_but(pieces: int) -> list[torch.Tensor]:
     """Let this process grow no more, and return what holds all else that it has."""
+    room = torch.empty(pieces * PIECE, dtype=torch.uint8)
     limit = int(memory("VmData") * 2**20)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
     taken = []
@@ -56,7 +57,7 @@ def take_all_memory_but(pieces: int) -> list[torch.Tensor]:
         while True:
             taken.append(torch.empty(PIECE, dtype=torch.uint8))
     except RuntimeError:
-        del taken[-pieces:]
+        del room
     return taken
 
 
@@ -87,12 +88,11 @@ def test_evaluation_with_too_little_memory_for_a_batch(tmp_path, often, tried):
     halved, too_little = 0, 0
     for model in SCRIPTS[-often(1, 2) :]:
         free = classified(model, None, tmp_path)
-        for pieces in often([4, 64, 256], [2**power for power in range(12)]):
+        for pieces in often([1, 512], [2**power for power in range(12)]):
             found = classified(model, pieces, tmp_path)
             if "labels" in found:
                 assert found["labels"] == free["labels"]
-                assert len(found["batches"]) > len(free["batches"])
-                halved += 1
+                halved += len(found["batches"]) > len(free["batches"])
             else:
                 assert "out of memory; use a smaller" in found["told"]
                 assert min(found["batches"]) == 1
