@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from common import convolution, lanes
+from common.channels_last import conv_2d, is_2d, is_plain
 from common.convolution import KERNELS
 from common.graph import Map, as_tensor
 from common.layers import BatchNormReLU, WeightedSum
@@ -21,21 +22,16 @@ from common.store import Store, floors, threads
 def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
     """`nn.Conv3d`; of the kinds that are rare or little work, PyTorch's own."""
     weight, bias, padding, stride = module.weight, module.bias, _padding(module), module.stride[2]
-    plain = module.dilation == (1, 1, 1) and module.groups == 1 and module.padding_mode == "zeros"
-    if not plain or module.stride[:2] != (1, 1):
+    if not is_plain(module) or module.stride[:2] != (1, 1):
         return module._conv_forward(as_tensor(x), weight, bias)
     if module.kernel_size == (1, 1, 1) and stride == 1 and padding == (0, 0, 0):
         return F.linear(as_tensor(x).movedim(1, 4), weight.flatten(1), bias).movedim(4, 1)
     x = Map.of(x)
     (kernels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
-    if padding[2] == 0 and 1 < size[2] <= bands < size[2] + stride:
-        if size == [1, 1, bands] and padding[:2] == (0, 0):
+    if size[2] > 1 and is_2d(module, bands):
+        if size == [1, 1, bands] and padding == (0, 0, 0):
             return _product(x, weight, bias)
-        # A kernel that fits once into the band axis sees each (band, kernel) as a kernel.
-        tensor, weight = (
-            t.movedim(4, 1).flatten(1, 2) for t in (x.tensor()[..., : size[2]], weight)
-        )
-        return F.conv2d(tensor, weight, bias, 1, padding[:2]).unsqueeze(4)
+        return conv_2d(module, x.tensor(), weight, bias)
     if kernels < KERNELS or (x.token.requires_grad and (stride > 1 or of_x < KERNELS)):
         return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
     sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
@@ -195,12 +191,19 @@ class _Normalise(torch.autograd.Function):
 
 def _add(x: Map, y: Map, relu: bool) -> Map:
     """relu?(x + y)."""
-    out = Store(x.store.empty(), x.store.used)
-    lanes.add(
-        out.array.shape, tuple(x.store.norm), x.store.flat, tuple(y.store.norm), y.store.flat,
+    out, one = Store(x.store.empty(), x.store.used), x.store.per_lane(None)
+    _write_sum(x.store, one, y.store, one, relu, out)
+    return Map(_Add.apply(x.token, y.token, x.store, y.store, out, relu), out)
+
+
+def _write_sum(
+    x: Store, weight: np.ndarray, y: Store, weight_y: np.ndarray, relu: bool, out: Store
+) -> None:
+    """Write relu?(x * weight + y * weight_y) to `out`; weights as `Store.per_lane` gives them."""
+    lanes.weigh(
+        out.array.shape, tuple(x.norm), x.flat, weight, tuple(y.norm), y.flat, weight_y,
         *floors(out.array, relu), out.flat, threads(),
     )  # fmt: skip
-    return Map(_Add.apply(x.token, y.token, x.store, y.store, out, relu), out)
 
 
 class _Add(torch.autograd.Function):
@@ -265,10 +268,7 @@ class _Weigh(torch.autograd.Function):
     def forward(ctx, token, token_y, weight, weight_y, stores, out):
         x, y = stores
         ctx.stores, ctx.weights = (x, y, out), [x.per_lane(w) for w in (weight, weight_y)]
-        lanes.weigh(
-            out.array.shape, tuple(x.norm), x.flat, ctx.weights[0],
-            tuple(y.norm), y.flat, ctx.weights[1], out.flat, threads(),
-        )  # fmt: skip
+        _write_sum(x, ctx.weights[0], y, ctx.weights[1], False, out)
         return token.new_zeros(())
 
     @staticmethod

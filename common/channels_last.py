@@ -27,22 +27,32 @@ def conv(module: nn.Conv3d, x: Tensor) -> Tensor:
     # contiguous() would not do: with one input channel the two layouts look alike to it.
     x = x.to(module.compute_dtype, memory_format=CHANNELS_LAST)
     weight, bias = (t if t is None else t.to(x.dtype) for t in (module.weight, module.bias))
-    if not _is_2d(module, x.shape[4]):
+    if not is_2d(module, x.shape[4]):
         return module._conv_forward(x, weight, bias)
-    # A kernel that fits once into the band axis moves over rows and columns only.  Each (band,
-    # kernel) pair of the input is then a channel of a 2-D convolution, which is faster.
+    return conv_2d(module, x, weight, bias)
+
+
+def conv_2d(module: nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve with a kernel that fits once into the band axis: over rows and columns only.
+
+    Each (band, kernel) pair of the input is a channel of a 2-D convolution, which is faster.
+    """
     x = x[..., : weight.shape[4]]
     x, weight = (t.movedim(1, -1).flatten(3).movedim(-1, 1) for t in (x, weight))
     padding = module.padding if module.padding == "same" else module.padding[:2]
     return F.conv2d(x, weight, bias, module.stride[:2], padding).unsqueeze(4)
 
 
-def _is_2d(module: nn.Conv3d, bands: int) -> bool:
+def is_2d(module: nn.Conv3d, bands: int) -> bool:
     """Whether the output is one band deep, and the convolution of the kinds used here."""
     depth, stride = module.kernel_size[2], module.stride[2]
-    plain = module.dilation == (1, 1, 1) and module.groups == 1 and module.padding_mode == "zeros"
     pads_bands = depth > 1 if module.padding == "same" else module.padding[2] > 0
-    return plain and not pads_bands and depth <= bands < depth + stride
+    return is_plain(module) and not pads_bands and depth <= bands < depth + stride
+
+
+def is_plain(module: nn.Conv3d) -> bool:
+    """Whether a convolution has no dilation, no groups and pads with zeros."""
+    return module.dilation == (1, 1, 1) and module.groups == 1 and module.padding_mode == "zeros"
 
 
 def batch_norm_relu(

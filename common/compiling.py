@@ -7,7 +7,16 @@ import numba
 # PyTorch's threads are OpenMP's.
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
-SOURCES = ("compiling", "vectors", "maps", "tiles", "lanes", "convolution", "kernels")
+SOURCES = (
+    "compiling",
+    "normalisation",
+    "vectors",
+    "maps",
+    "tiles",
+    "lanes",
+    "convolution",
+    "kernels",
+)
 
 
 def compiled(function, parallel: bool = False):

@@ -28,14 +28,15 @@ def convolve(x, norm, padding, size, stride, weights, bias, out, threads):
     rows, cols, _, _, lanes = out.shape
     groups = lanes // LANES
     places = rows * cols * groups
-    offsets, blocks = _offsets(x, padding, size, 1), _blocks(weights)
+    offsets, starts = _offsets(x, padding, size, 1), _starts(len(weights), KERNELS)
+    blocks = _blocks(weights, starts)
     windows = rooms(threads, _window_size(x, padding, size), x)
     for thread in numba.prange(threads):
         window = windows[thread]
         for place in range(thread * places // threads, (thread + 1) * places // threads):
             row, col, group = place // groups // cols, place // groups % cols, place % groups
             _read_window(x, norm, row, col, group, padding, size, window)
-            _convolve_window(window, stride, offsets, blocks, bias, out, row, col, group)
+            _convolve_window(window, stride, offsets, blocks, starts, bias, out, row, col, group)
 
 
 @compiled
@@ -55,19 +56,17 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
         Where `back` is given and `norm` is used: `lanes.gradient_sums` of what `of_x` holds.
     """
     kernels, lanes = shape[2], shape[4]
-    offsets = _offsets(x, padding, size, OFFSETS)
-    sums = np.empty(
-        (threads, len(_starts(kernels, GRADIENT_KERNELS)), len(offsets), GRADIENT_KERNELS), x.dtype
-    )
+    offsets, starts = _offsets(x, padding, size, OFFSETS), _starts(kernels, GRADIENT_KERNELS)
+    sums = np.empty((threads, len(starts), len(offsets), GRADIENT_KERNELS), x.dtype)
     bias_sums = np.zeros((threads, kernels, lanes), x.dtype)
     valid = (np.arange(lanes) < used).astype(x.dtype)
     back_sums = np.zeros((2, threads, x.shape[2], lanes), x.dtype)
     _sum_gradients(
-        x, norm, padding, size, stride, offsets, gradient, shape, valid, sums, bias_sums,
+        x, norm, padding, size, stride, offsets, starts, gradient, shape, valid, sums, bias_sums,
         back, of_x, back_sums,
     )  # fmt: skip
     of_weights = np.empty((kernels, len(offsets)), x.dtype)
-    for block, start in enumerate(_starts(kernels, GRADIENT_KERNELS)):
+    for block, start in enumerate(starts):
         for k in range(GRADIENT_KERNELS):
             of_weights[start + k] = 0
             for thread in range(threads):
@@ -78,8 +77,8 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
 
 @on_all_threads
 def _sum_gradients(
-    x, norm, padding, size, stride, offsets, gradient, shape, valid, sums, bias_sums, back, of_x,
-    back_sums,
+    x, norm, padding, size, stride, offsets, starts, gradient, shape, valid, sums, bias_sums,
+    back, of_x, back_sums,
 ):  # fmt: skip
     """Write each thread's sums for `weight_gradient`."""
     rows, cols, kernels, bands, lanes = shape
@@ -87,7 +86,8 @@ def _sum_gradients(
     pad = size[2] - 1 - padding[2] if with_back else 0
     places, length = rows * cols * groups, (bands + 2 * pad) * LANES
     back_offsets = _window_offsets(kernels, bands + 2 * pad, 1, 1, size[2], 1)
-    back_blocks, no_bias = _blocks(back), np.zeros(len(back), x.dtype)
+    back_starts, no_bias = _starts(len(back), KERNELS), np.zeros(len(back), x.dtype)
+    back_blocks = _blocks(back, back_starts)
     windows = rooms(threads, _window_size(x, padding, size), x)
     gradients = rooms(threads, kernels * length, x)
     sums_of_lanes = rooms(threads, sums[0].size * LANES, x)
@@ -106,11 +106,12 @@ def _sum_gradients(
                 at = k * length + pad * LANES
                 read_gradient(gradient, here, lanes, bands, k, first, of_out, at, LANES)
                 _sum_row(bands, of_out, at, LANES, flat_bias, k * lanes + first)
-            _add_window(window, stride, offsets, of_out, kernels, length, pad, bands, tiles)
+            _add_window(window, stride, offsets, starts, of_out, length, pad, bands, tiles)
             if with_back:
                 _convolve_window(
-                    of_out, 1, back_offsets, back_blocks, no_bias, of_x, row, col, group
-                )
+                    of_out, 1, back_offsets, back_blocks, back_starts, no_bias, of_x,
+                    row, col, group,
+                )  # fmt: skip
                 if norm[0]:
                     _sum_back(
                         x, norm, of_x, row, col, group, back_sums[0, thread], back_sums[1, thread]
@@ -135,10 +136,10 @@ def _sum_back(x, norm, of_x, row, col, group, sums, dots):
 
 
 @compiled
-def _add_window(window, stride, offsets, of_out, kernels, length, pad, bands, tiles):
+def _add_window(window, stride, offsets, starts, of_out, length, pad, bands, tiles):
     """Add what one window gives to the sums of the weights' gradient."""
     at = 0
-    for start in _starts(kernels, GRADIENT_KERNELS):
+    for start in starts:
         for first in range(0, len(offsets), OFFSETS):
             gradient_tile(
                 window, offsets, first, stride * LANES,
@@ -148,12 +149,12 @@ def _add_window(window, stride, offsets, of_out, kernels, length, pad, bands, ti
 
 
 @compiled
-def _convolve_window(window, stride, offsets, blocks, bias, out, row, col, group):
+def _convolve_window(window, stride, offsets, blocks, starts, bias, out, row, col, group):
     """Write what one window gives to a group of the output's lanes."""
     _, cols, kernels, bands, lanes = out.shape
     flat_out, flat_blocks, count = out.reshape(-1), blocks.reshape(-1), len(offsets)
     kernel_step, band_step = bands * lanes, stride * LANES
-    for block, kernel in enumerate(_starts(kernels, KERNELS)):
+    for block, kernel in enumerate(starts):
         first = block * count * KERNELS
         here = ((row * cols + col) * kernels + kernel) * kernel_step + group * LANES
         for band in range(0, bands - BANDS + 1, BANDS):
@@ -218,12 +219,9 @@ def _starts(kernels, size):
 
 
 @compiled
-def _blocks(weights):
+def _blocks(weights, starts):
     """Arrange weights (kernels, …) as ``(blocks, numbers, KERNELS)``."""
-    kernels = len(weights)
-    if not weights.size:
-        return np.empty((0, 0, KERNELS), weights.dtype)
-    matrix, starts = weights.reshape(kernels, -1), _starts(kernels, KERNELS)
+    matrix = weights.reshape(len(weights), weights[:1].size)
     blocks = np.empty((len(starts), matrix.shape[1], KERNELS), weights.dtype)
     for block, start in enumerate(starts):
         for k in range(KERNELS):

@@ -16,6 +16,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from common import normalisation
 from common.compiling import compiled, on_all_threads
 
 
@@ -67,12 +68,11 @@ def batch_norm(
     if momentum > 0:
         used_mean, used_variance = _statistics(x, floor, weight, threads)
         count = x.size // len(weight)
-        for k in range(len(weight)):
-            mean[k] += momentum * (used_mean[k] - mean[k])
-            variance[k] += momentum * (used_variance[k] * count / (count - 1) - variance[k])
-    inverse_std = 1 / np.sqrt(used_variance + eps)
-    scale = _for_columns(weight * inverse_std, x, weight)
-    offset = _for_columns(bias - used_mean * weight * inverse_std, x, weight)
+        normalisation.follow(mean, variance, used_mean, used_variance, count, momentum)
+    inverse_std, scale, offset = normalisation.scale_and_offset(
+        used_mean, used_variance, weight, bias, eps
+    )
+    scale, offset = _for_columns(scale, x, weight), _for_columns(offset, x, weight)
     _normalise(x, floor, scale, offset, shortcut, floor_out, out)
     return used_mean, inverse_std, scale, offset
 
@@ -88,13 +88,9 @@ def batch_norm_backward(x, floor, saved, floor_out, training, gradient, x_gradie
     sums, dots = _per_thread(threads, scale), _per_thread(threads, scale)
     _gradient_sums(x, floor, scale, offset, floor_out, gradient, sums, dots)
     bias_gradient, dot = _per_kernel(sums, kernels), _per_kernel(dots, kernels)
-    weight_gradient = (dot - mean * bias_gradient) * inverse_std
-    # The usual weight / std * (g - mean(g) - x̂ mean(g x̂)), as scale g + slope x + constant.
-    slope, constant = np.zeros(kernels), np.zeros(kernels)
-    if training:
-        count = x.size // kernels
-        slope = -scale[:kernels] * inverse_std * weight_gradient / count
-        constant = -scale[:kernels] * bias_gradient / count - slope * mean
+    weight_gradient, slope, constant = normalisation.gradients(
+        mean, inverse_std, scale[:kernels], bias_gradient, dot, x.size // kernels, training
+    )
     slopes, constants = _for_columns(slope, x, scale), _for_columns(constant, x, scale)
     _normalise_backward(x, floor, scale, offset, floor_out, gradient, slopes, constants, x_gradient)
     return weight_gradient.astype(scale.dtype), bias_gradient.astype(scale.dtype)

@@ -7,6 +7,7 @@ thread, and in float64 from there on; lanes that hold no patch, from `used` on, 
 import numba
 import numpy as np
 
+from common import normalisation
 from common.compiling import compiled, on_all_threads
 from common.maps import add_gradient_sums, copy, read_gradient, read_row, rooms
 from common.vectors import LANES, along_bands
@@ -21,11 +22,9 @@ _add_moments = along_bands(_moments, inputs=1, numbers=2, sums=2)
 _add = along_bands(lambda x: [x], inputs=1, sums=1)
 _add_product = along_bands(lambda x, y: [x * y], inputs=2, sums=1)
 _weighted_sum = along_bands(
-    lambda x, y, w, v: [x.times_plus(w, y * v)], inputs=2, lanes=2, outputs=1
-)
-_sum_at_least = along_bands(
-    lambda x, y, floor: [(x + y).at_least(floor)], inputs=2, numbers=1, outputs=1
-)
+    lambda x, y, w, v, floor: [x.times_plus(w, y * v).at_least(floor)],
+    inputs=2, lanes=2, numbers=1, outputs=1,
+)  # fmt: skip
 _sum = along_bands(lambda x, y: [x + y], inputs=2, outputs=1)
 _where_positive = along_bands(lambda g, x: [g.where_above(x, x - x)], inputs=2, outputs=1)
 
@@ -47,11 +46,10 @@ def batch_norm(x, used, floor, weight, bias, mean, variance, momentum, eps, thre
     used_mean, used_variance = mean.astype(np.float64), variance.astype(np.float64)
     if momentum > 0:
         used_mean, used_variance, count = _statistics(x, used, floor, threads)
-        for k in range(len(mean)):
-            mean[k] += momentum * (used_mean[k] - mean[k])
-            variance[k] += momentum * (used_variance[k] * count / (count - 1) - variance[k])
-    inverse_std = 1 / np.sqrt(used_variance + eps)
-    scale, offset = weight * inverse_std, bias - used_mean * weight * inverse_std
+        normalisation.follow(mean, variance, used_mean, used_variance, count, momentum)
+    inverse_std, scale, offset = normalisation.scale_and_offset(
+        used_mean, used_variance, weight, bias, eps
+    )
     return used_mean, inverse_std, scale.astype(weight.dtype), offset.astype(weight.dtype)
 
 
@@ -61,16 +59,12 @@ def batch_norm_backward(x, used, norm, mean, inverse_std, training, sums):
 
     `sums` are those of `gradient_sums`.
     """
-    rows, cols, kernels, bands, _ = x.shape
-    of_bias = _total(sums[0], used)
-    of_weight = (_total(sums[1], used) - mean * of_bias) * inverse_std
-    # The usual weight / std * (g - mean(g) - x̂ mean(g x̂)), as scale g + slope x + shift.
-    slope, shift, scale = np.zeros(kernels), np.zeros(kernels), norm[1]
-    if training:
-        count = rows * cols * bands * used
-        slope = -scale * inverse_std * of_weight / count
-        shift = -scale * of_bias / count - slope * mean
-    kind = scale.dtype
+    rows, cols, _, bands, _ = x.shape
+    of_bias, dot, count = _total(sums[0], used), _total(sums[1], used), rows * cols * bands * used
+    of_weight, slope, shift = normalisation.gradients(
+        mean, inverse_std, norm[1], of_bias, dot, count, training
+    )
+    kind = x.dtype
     return of_weight.astype(kind), of_bias.astype(kind), slope.astype(kind), shift.astype(kind)
 
 
@@ -154,8 +148,11 @@ def patch_sums(shape, norm, x, times, y, threads):
 
 
 @on_all_threads
-def weigh(shape, norm, x, weight, norm_y, y, weight_y, out, threads):
-    """out = x * weight + y * weight_y, maps read as norms say, weights flat (kernels, lanes)."""
+def weigh(shape, norm, x, weight, norm_y, y, weight_y, floor, out, threads):
+    """out = max(x * weight + y * weight_y, floor).
+
+    Maps are read as norms say, weights are flat (kernels, lanes).
+    """
     rows, cols, kernels, bands, lanes = shape
     length = rows * cols * kernels
     ones, others = rooms(threads, bands * LANES, x), rooms(threads, bands * LANES, x)
@@ -169,24 +166,8 @@ def weigh(shape, norm, x, weight, norm_y, y, weight_y, out, threads):
                 read_row(y, here + lane, lanes, bands, norm_y, k, other, 0, LANES)
                 _weighted_sum(
                     bands, one, 0, LANES, other, 0, LANES, weight, at, weight_y, at,
-                    out, here + lane, lanes,
+                    floor, out, here + lane, lanes,
                 )  # fmt: skip
-
-
-@on_all_threads
-def add(shape, norm, x, norm_y, y, floor, out, threads):
-    """out = max(x + y, floor), maps read as norms say."""
-    rows, cols, kernels, bands, lanes = shape
-    length = rows * cols * kernels
-    ones, others = rooms(threads, bands * LANES, x), rooms(threads, bands * LANES, x)
-    for thread in numba.prange(threads):
-        one, other = ones[thread], others[thread]
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            k, here = row % kernels, row * bands * lanes
-            for lane in range(0, lanes, LANES):
-                read_row(x, here + lane, lanes, bands, norm, k, one, 0, LANES)
-                read_row(y, here + lane, lanes, bands, norm_y, k, other, 0, LANES)
-                _sum_at_least(bands, one, 0, LANES, other, 0, LANES, floor, out, here + lane, lanes)
 
 
 @on_all_threads
