@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from common import convolution, lanes
+from common import convolution, fourier, lanes
 from common.channels_last import conv_2d, is_2d, is_plain
 from common.convolution import KERNELS
 from common.graph import Map, as_tensor
 from common.layers import BatchNormReLU, WeightedSum
 from common.maps import Norm
 from common.store import Store, floors, threads
+from common.transforms import OUTPUTS, TAPS, weights_transform
 
 
 def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
@@ -36,6 +37,8 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
     sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
     out = x.store.like(kernels, *sizes[:2], -(-sizes[2] // stride))
+    if [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS:
+        return Map(_FourierConvolution.apply(x.token, weight, bias, x.store, out, padding[2]), out)
     return Map(_Convolution.apply(x.token, weight, bias, x.store, out, padding, stride), out)
 
 
@@ -97,6 +100,41 @@ def _convolve(
 def _kernels_last(weight: Tensor) -> np.ndarray:
     """Arrange weights for `common/convolution.py`: (kernels out, rows, cols, kernels in, bands)."""
     return weight.detach().permute(0, 2, 3, 1, 4).contiguous().numpy()
+
+
+class _FourierConvolution(torch.autograd.Function):
+    """The same with kernels of `TAPS` bands, by short Fourier transforms."""
+
+    @staticmethod
+    def forward(ctx, token, weight, bias, x, out, padding):
+        transform = torch.from_numpy(weights_transform(x.array.dtype))
+        transformed = (transform @ weight.reshape(-1, TAPS).t()).view(-1, *weight.shape[:2])
+        ctx.stores, ctx.padding, ctx.has_bias = (x, out), padding, bias is not None
+        ctx.weights = transform, transformed
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        fourier.convolve(
+            x.array, tuple(x.norm), padding, transformed.transpose(1, 2).contiguous().numpy(),
+            bias.detach().numpy(), out.array, threads(),
+        )  # fmt: skip
+        return token.new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, token):
+        (x, out), (transform, transformed) = ctx.stores, ctx.weights
+        with_x = ctx.needs_input_grad[0]
+        of_x = x.empty() if with_x else x.array
+        of_weight, of_bias, sums = fourier.weight_gradient(
+            x.array, tuple(x.norm), x.used, ctx.padding, out.take_gradient().flat(),
+            out.array.shape, (transformed if with_x else transformed[:0]).numpy(), of_x, threads(),
+        )  # fmt: skip
+        if with_x:
+            x.add_gradient(of_x)
+            x.sums = x.gradients[-1].array, sums
+        of_weight = torch.from_numpy(of_weight)
+        of_weight = (of_weight.flatten(1).t() @ transform).view(*of_weight.shape[1:], 1, 1, TAPS)
+        of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
+        return token, of_weight, of_bias, None, None, None
 
 
 def _product(x: Map, weight: Tensor, bias: Tensor | None) -> Map:

@@ -14,7 +14,9 @@ SOURCES = (
     "maps",
     "tiles",
     "lanes",
+    "transforms",
     "convolution",
+    "fourier",
     "kernels",
 )
 

@@ -8,15 +8,22 @@ import numba
 import numpy as np
 
 from common.compiling import compiled, on_all_threads
-from common.maps import add_gradient_sums, copy, read_gradient, read_row, rooms
+from common.maps import (
+    add_gradient_sums,
+    clear_lanes,
+    copy,
+    first_kernels,
+    read_gradient,
+    read_row,
+    rooms,
+    sum_row,
+)
 from common.tiles import AVX512, GRADIENT_KERNELS, OFFSETS, add_up_lanes, gradient_tile, output_tile
-from common.vectors import LANES, along_bands
+from common.vectors import LANES
 
 KERNELS = 6  # of an output tile
 BANDS = 4 if AVX512 else 1  # of a wide one
 _wide_tile, _narrow_tile = output_tile(KERNELS, BANDS), output_tile(KERNELS, 1)
-_sum_row = along_bands(lambda x: [x], inputs=1, sums=1)
-_clear_lanes = along_bands(lambda x, valid: [x * valid], inputs=1, lanes=1, outputs=1)
 
 
 @on_all_threads
@@ -28,7 +35,7 @@ def convolve(x, norm, padding, size, stride, weights, bias, out, threads):
     rows, cols, _, _, lanes = out.shape
     groups = lanes // LANES
     places = rows * cols * groups
-    offsets, starts = _offsets(x, padding, size, 1), _starts(len(weights), KERNELS)
+    offsets, starts = _offsets(x, padding, size, 1), first_kernels(len(weights), KERNELS)
     blocks = _blocks(weights, starts)
     windows = rooms(threads, _window_size(x, padding, size), x)
     for thread in numba.prange(threads):
@@ -56,7 +63,7 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
         Where `back` is given and `norm` is used: `lanes.gradient_sums` of what `of_x` holds.
     """
     kernels, lanes = shape[2], shape[4]
-    offsets, starts = _offsets(x, padding, size, OFFSETS), _starts(kernels, GRADIENT_KERNELS)
+    offsets, starts = _offsets(x, padding, size, OFFSETS), first_kernels(kernels, GRADIENT_KERNELS)
     sums = np.empty((threads, len(starts), len(offsets), GRADIENT_KERNELS), x.dtype)
     bias_sums = np.zeros((threads, kernels, lanes), x.dtype)
     valid = (np.arange(lanes) < used).astype(x.dtype)
@@ -86,7 +93,7 @@ def _sum_gradients(
     pad = size[2] - 1 - padding[2] if with_back else 0
     places, length = rows * cols * groups, (bands + 2 * pad) * LANES
     back_offsets = _window_offsets(kernels, bands + 2 * pad, 1, 1, size[2], 1)
-    back_starts, no_bias = _starts(len(back), KERNELS), np.zeros(len(back), x.dtype)
+    back_starts, no_bias = first_kernels(len(back), KERNELS), np.zeros(len(back), x.dtype)
     back_blocks = _blocks(back, back_starts)
     windows = rooms(threads, _window_size(x, padding, size), x)
     gradients = rooms(threads, kernels * length, x)
@@ -100,12 +107,12 @@ def _sum_gradients(
             _read_window(x, norm, row, col, group, padding, size, window)
             if not valid[first + LANES - 1]:
                 count = len(window) // LANES
-                _clear_lanes(count, window, 0, LANES, valid, first, window, 0, LANES)
+                clear_lanes(count, window, 0, LANES, valid, first, window, 0, LANES)
             for k in range(kernels):
                 here = ((row * cols + col) * kernels + k) * bands * lanes + first
                 at = k * length + pad * LANES
                 read_gradient(gradient, here, lanes, bands, k, first, of_out, at, LANES)
-                _sum_row(bands, of_out, at, LANES, flat_bias, k * lanes + first)
+                sum_row(bands, of_out, at, LANES, flat_bias, k * lanes + first)
             _add_window(window, stride, offsets, starts, of_out, length, pad, bands, tiles)
             if with_back:
                 _convolve_window(
@@ -210,12 +217,6 @@ def _window_offsets(kernels, bands, rows, cols, depth, multiple):
     for index in range(count):
         offsets[index] = (index // depth * bands + index % depth) * LANES
     return offsets
-
-
-@compiled
-def _starts(kernels, size):
-    """First kernels of blocks of `size` that cover all; the last two blocks may overlap."""
-    return np.minimum(np.arange(0, kernels, size), kernels - size)
 
 
 @compiled

@@ -73,6 +73,8 @@ copy = along_bands(lambda x: [x], inputs=1, outputs=1)
 weigh = along_bands(lambda x, w, c: [x.times_plus(w, c)], inputs=1, lanes=2, outputs=1)
 normalise = along_bands(_normalise, inputs=1, numbers=4, outputs=1)
 normalise_backward = along_bands(_normalise_backward, inputs=2, numbers=6, outputs=1)
+sum_row = along_bands(lambda x: [x], inputs=1, sums=1)
+clear_lanes = along_bands(lambda x, valid: [x * valid], inputs=1, lanes=1, outputs=1)
 add_gradient_sums = along_bands(_gradient_sums, inputs=2, numbers=4, sums=2)
 
 
@@ -117,3 +119,9 @@ def rooms(threads, numbers, like):
     room = np.zeros(numbers_in_all + 64 // like.itemsize, like.dtype)
     start = -room.ctypes.data % 64 // like.itemsize
     return room[start : start + numbers_in_all].reshape(threads, numbers)
+
+
+@compiled
+def first_kernels(kernels, size):
+    """First kernels of blocks of `size` that cover all; the last two blocks may overlap."""
+    return np.minimum(np.arange(0, kernels, size), kernels - size)

@@ -40,27 +40,25 @@ def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     3×3 spatial stem once for each of its positions, and only what follows once for each patch.
     Zero padding outside the scene is a pixel with a zero spectrum, like in a patch.
     """
-    p, batch_size = patches.half_width, patches_per_batch(model, patches)
+    p = patches.half_width
+    batch_size = 16 * patches_per_batch(model, patches)  # of pixels, or what has no band axis left
     windows = patches.around(patches.positions(pixels), p - 1)
     stem_positions, windows = torch.unique(windows, return_inverse=True)
     windows_3x3 = patches.around(stem_positions, 1)
     pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
 
-    spectra_per_batch = batch_size * (2 * p + 1) ** 2
     features = in_batches(
         lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
         pixel_positions,
-        spectra_per_batch,
+        batch_size,
     )
     stem = in_batches(
         lambda at: model.spatial_stem(features[at].unsqueeze(1)).flatten(1),
         windows_3x3,
-        spectra_per_batch,
+        batch_size,
     )
     return in_batches(
-        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)),
-        windows,
-        16 * batch_size,  # of what is left without the band axis
+        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
     )
 
 

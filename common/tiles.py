@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 from common.vectors import LANES, Code
 
 AVX512 = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
+PRODUCTS = 4  # rows of a product tile: its sums are the lanes of one vector
 OFFSETS, GRADIENT_KERNELS = (6, 4) if AVX512 else (3, 2)
 
 
@@ -85,6 +86,39 @@ def gradient_tile(_, x, offsets, first, band_step, gradient, start, kernel_step,
 
     i = types.intp
     return types.void(x, offsets, i, i, gradient, i, i, i, sums, i), generate
+
+
+@intrinsic
+def product_tile(_, x, x_at, x_step, y, y_at, y_step, count, sums, at):
+    """sums[at + 4 i + j] += the sum over vectors and lanes of x[i] * y[j], for i and j below 4.
+
+    A row of x, or y, is `count` vectors, and its next one begins a step further.
+    """
+
+    def generate(context, builder, signature, values):
+        code, kinds = Code(context, builder, x.dtype), signature.args
+        x_at, y_at, sums_at = (code.pointer(kinds[i], values[i], values[i + 1]) for i in (0, 3, 7))
+        x_step, y_step, count = values[2], values[5], values[6]
+        one = count.type(LANES)
+        rows = [
+            [code.moved(start, i, step) for i in range(PRODUCTS)]
+            for start, step in ((x_at, x_step), (y_at, y_step))
+        ]
+
+        def step(index, sums):
+            xs, ys = ([code.load(code.moved(p, index, one)) for p in row] for row in rows)
+            products = [(a, b) for a in xs for b in ys]
+            return [a.times_plus(b, s) for (a, b), s in zip(products, sums, strict=True)]
+
+        totals = code.loop(count, [code.constant(0.0)] * PRODUCTS**2, step)
+        while len(totals) > 1:  # halves are added up and filled with those of another
+            half = len(totals) // 2
+            totals = [a.paired(b) for a, b in zip(totals[:half], totals[half:], strict=True)]
+        code.store(code.load(sums_at) + totals[0], sums_at)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(x, i, i, y, i, i, i, sums, i), generate
 
 
 @intrinsic

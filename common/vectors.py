@@ -30,6 +30,10 @@ class Vector:
     def __mul__(self, other: "Vector") -> "Vector":
         return Vector(self.code, self.code.builder.fmul(self.value, other.value))
 
+    def scaled(self, factor: float) -> "Vector":
+        """Self * factor."""
+        return self * self.code.constant(factor)
+
     def at_least(self, floor: "Vector") -> "Vector":
         """max(self, floor), as a ReLU; not a number stays what it is."""
         builder = self.code.builder
@@ -46,6 +50,18 @@ class Vector:
         """Self * factor + summand, rounded once."""
         operands = [self.value, factor.value, summand.value]
         return Vector(self.code, self.code.builder.call(self.code.multiply_add, operands))
+
+    def paired(self, other: "Vector") -> "Vector":
+        """Sums of lanes i and i + 8, of self in the even places and of other in the odd ones."""
+        builder, half = self.code.builder, LANES // 2
+        halves = ([i // 2 + first + LANES * (i % 2) for i in range(LANES)] for first in (0, half))
+        order = ir.VectorType(ir.IntType(32), LANES)
+        return Vector(
+            self.code,
+            builder.fadd(
+                *(builder.shuffle_vector(self.value, other.value, order(h)) for h in halves)
+            ),
+        )
 
     def total(self):
         """The sum of the lanes: pairs far apart first."""
@@ -93,6 +109,10 @@ class Code:
         one = self.builder.insert_element(undefined, number, first)
         lanes = ir.VectorType(ir.IntType(32), LANES)(None)
         return Vector(self, self.builder.shuffle_vector(one, undefined, lanes))
+
+    def constant(self, number: float) -> Vector:
+        """A vector that holds one number, known already, in all lanes."""
+        return Vector(self, self.type([number] * LANES))
 
     def repeated_at(self, pointer, index: int) -> Vector:
         """A vector of the number `index` elements further."""
@@ -167,3 +187,29 @@ def along_bands(
         return types.void(count, types.BaseTuple.from_types(arguments)), generate
 
     return function
+
+
+@intrinsic
+def fetch(_, array, at, count):
+    """Ask for `count` times 64 bytes, from the element `at` on, to be brought to the cache."""
+
+    def generate(context, builder, signature, values):
+        code, kinds = Code(context, builder, array.dtype), signature.args
+        start, count = code.pointer(kinds[0], values[0], values[1]), values[2]
+        step = count.type(64 // (array.dtype.bitwidth // 8))
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        prefetch = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
+            "llvm.prefetch.p0i8",
+        )
+
+        def ask(index, sums):
+            place = builder.bitcast(code.moved(start, index, step), byte)
+            builder.call(prefetch, [place, number(0), number(2), number(1)])
+            return sums
+
+        code.loop(count, [], ask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), generate

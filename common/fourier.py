@@ -1,0 +1,274 @@
+"""Convolutions along the bands with 7 taps and stride 1, by short Fourier transforms, on the CPU.
+
+The same convolutions as in `common/convolution.py`, of kernels of one row and col, in a third of
+the multiplications: see `common/transforms.py`.  A row of bands, with its padding, is taken as
+blocks of 16 bands that begin every 10.  What the blocks of one place give is kept by slot:
+``(slots, kernels, blocks, LANES)``.  Feature maps and their gradients are those of
+`common/maps.py`, `norm` and `gradient` given as plain tuples.
+"""
+
+import numba
+import numpy as np
+
+from common.compiling import compiled, on_all_threads
+from common.maps import (
+    add_gradient_sums,
+    clear_lanes,
+    copy,
+    first_kernels,
+    read_gradient,
+    read_row,
+    rooms,
+    sum_row,
+)
+from common.tiles import AVX512, PRODUCTS, output_tile, product_tile
+from common.transforms import OUTPUTS, PARTNERS, SLOTS, TAPS, transform, transform_back
+from common.vectors import LANES, fetch
+
+KERNELS, BLOCKS = (4, 5) if AVX512 else (6, 1)  # of a tile of products
+_wide_tile, _narrow_tile = output_tile(KERNELS, BLOCKS), output_tile(KERNELS, 1)
+_transform, _transform_gradient = transform(OUTPUTS + TAPS - 1), transform(OUTPUTS)
+_back, _back_gradient = transform_back(OUTPUTS, 0), transform_back(OUTPUTS + TAPS - 1, TAPS - 1)
+
+
+@on_all_threads
+def convolve(x, norm, padding, weights, bias, out, threads):
+    """Write the convolution of the map `x`, read as `norm` says, to the map `out`.
+
+    `weights` are ``(SLOTS, kernels in, kernels out)``, transformed by `weights_transform`.
+    """
+    rows, cols, kernels, bands, lanes = out.shape
+    groups, of_x, blocks = lanes // LANES, x.shape[2], -(-bands // OUTPUTS)
+    places, length = rows * cols * groups, _length(blocks)
+    starts, no_bias, flat_out = (
+        first_kernels(kernels, KERNELS),
+        np.zeros_like(bias),
+        out.reshape(-1),
+    )
+    flat_x = x.reshape(-1)
+    tiles, step, step_in = _tiles(weights, starts), _step(kernels, blocks), _step(of_x, blocks)
+    inputs = rooms(threads, of_x * length, x)
+    of_inputs = rooms(threads, SLOTS * step_in, x)
+    products = rooms(threads, SLOTS * step, x)
+    rows_out = rooms(threads, length, x)
+    for thread in numba.prange(threads):
+        slots, product, row_out = of_inputs[thread], products[thread], rows_out[thread]
+        for place in range(thread * places // threads, (thread + 1) * places // threads):
+            place_, group = place // groups, place % groups
+            _read(x, norm, place_, group, padding, length, inputs[thread])
+            for k in range(of_x):
+                for block in range(blocks):
+                    at = k * length + block * OUTPUTS * LANES
+                    here = (k * blocks + block) * LANES
+                    _transform(inputs[thread], at, slots, here, step_in)
+            for slot in range(SLOTS):
+                _multiply(
+                    slots, slot * step_in, of_x, blocks, tiles[slot], starts,
+                    no_bias if slot else bias, product, PARTNERS[slot] * step,
+                    flat_x, flat_out, place + 1, places, slot,
+                )  # fmt: skip
+            for k in range(kernels):
+                for block in range(blocks):
+                    here = (k * blocks + block) * LANES
+                    at = block * OUTPUTS * LANES
+                    _back(product, here, step, row_out, at)
+                here = (place_ * kernels + k) * bands * lanes + group * LANES
+                copy(bands, row_out, 0, LANES, flat_out, here, lanes)
+
+
+@compiled
+def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, threads):
+    """Return the gradients of a convolution's weights and bias, given that of its output.
+
+    `shape` is the output's; the first `used` lanes hold patches.  `weights` may be those of the
+    convolution, ``(SLOTS, kernels out, kernels in)``, transformed: then the gradient of the input
+    is written to `of_x` in passing.  Otherwise `weights` is empty.
+
+    Returns
+    -------
+    array (SLOTS, kernels out, kernels in)
+        Of the transformed weights.
+    array (kernels out,)
+    array (2, threads, kernels in, lanes)
+        Where `weights` is given and `norm` is used: `lanes.gradient_sums` of what `of_x` holds.
+    """
+    kernels, lanes, kernels_in = shape[2], shape[4], x.shape[2]
+    starts, starts_in = first_kernels(kernels, PRODUCTS), first_kernels(kernels_in, PRODUCTS)
+    sums = np.zeros((threads, SLOTS, len(starts), len(starts_in), PRODUCTS * PRODUCTS), x.dtype)
+    bias_sums = np.zeros((threads, kernels, lanes), x.dtype)
+    valid = (np.arange(lanes) < used).astype(x.dtype)
+    back_sums = np.zeros((2, threads, kernels_in, lanes), x.dtype)
+    _sum_gradients(
+        x, norm, padding, starts, starts_in, gradient, shape, valid, sums, bias_sums,
+        weights, of_x, back_sums,
+    )  # fmt: skip
+    of_weights = np.empty((SLOTS, kernels, kernels_in), x.dtype)
+    total = sums.sum(axis=0)
+    for slot in range(SLOTS):
+        for i, start in enumerate(starts):
+            for j, start_in in enumerate(starts_in):
+                tile = total[slot, i, j].reshape(PRODUCTS, PRODUCTS)
+                of_weights[slot, start : start + PRODUCTS, start_in : start_in + PRODUCTS] = tile
+    return of_weights, (bias_sums * valid).sum(axis=2).sum(axis=0), back_sums
+
+
+@on_all_threads
+def _sum_gradients(
+    x, norm, padding, starts, starts_in, gradient, shape, valid, sums, bias_sums,
+    weights, of_x, back_sums,
+):  # fmt: skip
+    """Write each thread's sums for `weight_gradient`."""
+    rows, cols, kernels, bands, lanes = shape
+    groups, threads, kernels_in, blocks = (
+        lanes // LANES,
+        len(sums),
+        x.shape[2],
+        -(-bands // OUTPUTS),
+    )
+    places, length = rows * cols * groups, _length(blocks)
+    step, step_in = _step(kernels, blocks), _step(kernels_in, blocks)
+    tile_starts, no_bias = first_kernels(kernels_in, KERNELS), np.zeros(kernels_in, x.dtype)
+    tiles = _tiles(weights, tile_starts)
+    inputs, gradients = rooms(threads, kernels_in * length, x), rooms(threads, kernels * length, x)
+    slots_of_inputs, slots_of_gradients = (
+        rooms(threads, SLOTS * step_in, x),
+        rooms(threads, SLOTS * step, x),
+    )
+    flat_x = x.reshape(-1)
+    rows_back = rooms(threads, length, x)
+    for thread in numba.prange(threads):
+        row, g = inputs[thread], gradients[thread]
+        slots, of_gradient = slots_of_inputs[thread], slots_of_gradients[thread]
+        flat_bias, flat_sums = bias_sums[thread].reshape(-1), sums[thread].reshape(-1)
+        for index in range(thread * places // threads, (thread + 1) * places // threads):
+            place, group = index // groups, index % groups
+            first = group * LANES
+            _read(x, norm, place, group, padding, length, row)
+            if not valid[first + LANES - 1]:
+                count = len(row) // LANES
+                clear_lanes(count, row, 0, LANES, valid, first, row, 0, LANES)
+            for k in range(kernels_in):
+                for block in range(blocks):
+                    at = k * length + block * OUTPUTS * LANES
+                    _transform(row, at, slots, (k * blocks + block) * LANES, step_in)
+            for k in range(kernels):
+                here = (place * kernels + k) * bands * lanes + first
+                read_gradient(gradient, here, lanes, bands, k, first, g, k * length, LANES)
+                sum_row(bands, g, k * length, LANES, flat_bias, k * lanes + first)
+                for block in range(blocks):
+                    at = k * length + block * OUTPUTS * LANES
+                    _transform_gradient(g, at, of_gradient, (k * blocks + block) * LANES, step)
+            _add_products(of_gradient, step, starts, slots, step_in, starts_in, blocks, flat_sums)
+            if tiles.size:
+                for slot in range(SLOTS):
+                    _multiply(
+                        of_gradient, PARTNERS[slot] * step, kernels, blocks, tiles[slot],
+                        tile_starts, no_bias, slots, slot * step_in,
+                        gradient[0], flat_x, index + 1, places, slot,
+                    )  # fmt: skip
+                _write_back(
+                    slots, blocks, padding, rows_back[thread], x, norm, of_x, place, group,
+                    back_sums[0, thread], back_sums[1, thread],
+                )  # fmt: skip
+
+
+@compiled
+def _write_back(slots, blocks, padding, row, x, norm, of_x, place, group, sums, dots):
+    """Write the gradient of the input at one place, and add to its `lanes.gradient_sums`."""
+    kernels, bands, lanes = x.shape[2:]
+    used, scale, offset, floor, floor_out = norm
+    flat, flat_x, flat_sums = of_x.reshape(-1), x.reshape(-1), sums.reshape(-1)
+    flat_dots = dots.reshape(-1)
+    for k in range(kernels):
+        row[: (TAPS - 1) * LANES] = 0
+        for block in range(blocks):
+            at = (k * blocks + block) * LANES
+            _back_gradient(slots, at, _step(kernels, blocks), row, block * OUTPUTS * LANES)
+        here = (place * kernels + k) * bands * lanes + group * LANES
+        copy(bands, row, padding * LANES, LANES, flat, here, lanes)
+        if used:
+            at = k * lanes + group * LANES
+            add_gradient_sums(
+                bands, row, padding * LANES, LANES, flat_x, here, lanes, scale[k], offset[k],
+                floor, floor_out, flat_sums, at, flat_dots, at,
+            )  # fmt: skip
+
+
+@compiled
+def _add_products(of_gradient, step, starts, of_x, step_in, starts_in, blocks, sums):
+    """Add what one place gives to the sums of the transformed weights' gradient."""
+    at, row = 0, blocks * LANES
+    for slot in range(SLOTS):
+        first = PARTNERS[slot] * step
+        for start in starts:
+            for start_in in starts_in:
+                product_tile(
+                    of_gradient, first + start * row, row, of_x, slot * step_in + start_in * row,
+                    row, blocks, sums, at,
+                )  # fmt: skip
+                at += PRODUCTS * PRODUCTS
+
+
+@compiled
+def _multiply(
+    slots, first, count, blocks, tiles, starts, bias, out, at, one, other, index, places, slot
+):
+    """Write one slot of all kernels' products, each the sum over `count` kernels."""
+    row, flat_tiles = blocks * LANES, tiles.reshape(-1)
+    offsets = np.arange(count) * row
+    parts = SLOTS * len(starts)
+    for tile, kernel in enumerate(starts):
+        part = slot * len(starts) + tile
+        _fetch(one, index, places, part, parts)
+        _fetch(other, index, places, part, parts)
+        weights, here = tile * count * KERNELS, at + kernel * row
+        for block in range(0, blocks - BLOCKS + 1, BLOCKS):
+            _wide_tile(
+                slots, first + block * LANES, LANES, offsets, count, flat_tiles, weights,
+                bias, kernel, out, here + block * LANES, row, LANES,
+            )  # fmt: skip
+        for block in range(blocks // BLOCKS * BLOCKS, blocks):
+            _narrow_tile(
+                slots, first + block * LANES, LANES, offsets, count, flat_tiles, weights,
+                bias, kernel, out, here + block * LANES, row, LANES,
+            )  # fmt: skip
+
+
+@compiled
+def _read(x, norm, place, group, padding, length, inputs):
+    """Read 16 lanes of one place, each kernel's bands after `padding` zeros that are there."""
+    kernels, bands, lanes = x.shape[2:]
+    flat = x.reshape(-1)
+    for k in range(kernels):
+        here = (place * kernels + k) * bands * lanes + group * LANES
+        read_row(flat, here, lanes, bands, norm, k, inputs, k * length + padding * LANES, LANES)
+
+
+@compiled
+def _length(blocks):
+    """Numbers of a row of so many blocks."""
+    return (blocks * OUTPUTS + TAPS - 1) * LANES
+
+
+@compiled
+def _step(kernels, blocks):
+    """Numbers from one slot to the next; a line more than needed spreads them over the cache."""
+    return (kernels * blocks + 1) * LANES
+
+
+@compiled
+def _fetch(array, index, places, part, parts):
+    """Fetch one of the parts of what a map holds at a place, given its index among all."""
+    lines = array.size // places // LANES // parts + 1
+    fetch(array, index * (array.size // places) + part * lines * LANES, lines)
+
+
+@compiled
+def _tiles(weights, starts):
+    """Arrange weights (SLOTS, count, kernels) as ``(SLOTS, tiles, count, KERNELS)``."""
+    slots, count, _ = weights.shape
+    tiles = np.empty((slots, len(starts), count, KERNELS), weights.dtype)
+    for slot in range(slots):
+        for tile, start in enumerate(starts):
+            tiles[slot, tile] = weights[slot, :, start : start + KERNELS]
+    return tiles

@@ -1,0 +1,102 @@
+"""Convolutions along the bands by short Fourier transforms, against PyTorch's."""
+
+import numba
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from common import batch_last
+from common.graph import Map
+from common.transforms import (
+    OUTPUTS,
+    PARTNERS,
+    POINTS,
+    SLOTS,
+    TAPS,
+    transform,
+    transform_back,
+    weights_transform,
+)
+from common.vectors import LANES
+
+_transform, _transform_back = transform(POINTS), transform_back(POINTS, 0)
+
+
+@numba.njit
+def _matrices(inputs, slots, unit_slots, outputs):
+    _transform(inputs, 0, slots, 0, LANES)
+    for i in range(len(unit_slots)):
+        _transform_back(unit_slots[i], 0, LANES, outputs[i], 0)
+
+
+@pytest.fixture(scope="module")
+def matrices():
+    """The matrices of `transform` and `transform_back`, taken from what they make of units."""
+    slots, outputs = np.zeros((SLOTS, LANES)), np.zeros((SLOTS, POINTS, LANES))
+    unit_slots = np.repeat(np.eye(SLOTS)[:, :, None], LANES, axis=2)
+    flat = unit_slots.reshape(SLOTS, -1), outputs.reshape(SLOTS, -1)
+    _matrices(np.eye(POINTS).ravel(), slots.ravel(), *flat)
+    return slots, outputs[:, :, 0].T
+
+
+def test_transform_is_the_fourier_transform(matrices):
+    x = np.random.default_rng(0).normal(size=POINTS)
+    slots, frequencies = matrices[0] @ x, np.fft.rfft(x).conj()
+    np.testing.assert_allclose(slots[:2], frequencies[[0, -1]].real, atol=1e-12)
+    complex_slots = slots[2:].reshape(-1, 3)
+    np.testing.assert_allclose(complex_slots[:, 0] + 1j * complex_slots[:, 1], frequencies[1:-1])
+    np.testing.assert_allclose(complex_slots[:, 2], complex_slots[:, 0] + complex_slots[:, 1])
+
+
+def test_transform_back_is_the_transpose(matrices):
+    np.testing.assert_allclose(matrices[1], matrices[0].T, atol=1e-15)
+
+
+def test_ten_bands_from_sixteen(matrices):
+    random = np.random.default_rng(1)
+    x, w = random.normal(size=POINTS), random.normal(size=TAPS)
+    products = (weights_transform(np.float64) @ w) * (matrices[0] @ x)
+    y = (matrices[1] @ products[PARTNERS])[:OUTPUTS]
+    np.testing.assert_allclose(y, np.correlate(x, w, "valid"), atol=1e-13)
+
+
+def compare(dtype, kernels_in, kernels, bands, batch, padding):
+    """Errors of output and gradients by Fourier transforms, and PyTorch's, relative to the most."""
+    torch.manual_seed(0)
+    module = nn.Conv3d(kernels_in, kernels, (1, 1, TAPS), padding=(0, 0, padding)).double()
+    x = torch.randn(batch, kernels_in, 2, 3, bands, dtype=torch.float64, requires_grad=True)
+    seed = torch.randn_like(module(x))
+    truth = [module(x), *torch.autograd.grad(module(x), [x, *module.parameters()], seed)]
+
+    def errors(convolve):
+        one = nn.Conv3d(kernels_in, kernels, (1, 1, TAPS), padding=(0, 0, padding)).to(dtype)
+        one.load_state_dict(module.state_dict())
+        own_x = x.detach().to(dtype).requires_grad_()
+        y = convolve(one, own_x)
+        found = [y, *torch.autograd.grad(y, [own_x, *one.parameters()], seed.to(dtype))]
+        pairs = zip(found, truth, strict=True)
+        return [((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs]
+
+    def fast(one, own_x):
+        y = batch_last.conv(one, own_x)
+        assert isinstance(y, Map) and "Fourier" in type(y.token.grad_fn).__name__
+        return y.tensor()
+
+    plain = errors(lambda one, x: F.conv3d(x, one.weight, one.bias, padding=one.padding))
+    return errors(fast), plain
+
+
+@pytest.mark.parametrize("kernels_in, kernels", [(24, 24), (6, 7), (9, 6)])
+@pytest.mark.parametrize("bands", [10, 11, 49, 60])
+@pytest.mark.parametrize("batch, padding", [(16, 3), (35, 3), (5, 4)])
+def test_convolution_and_its_gradients(kernels_in, kernels, bands, batch, padding):
+    assert max(compare(torch.float64, kernels_in, kernels, bands, batch, padding)[0]) < 1e-13
+
+
+def test_in_float32_the_error_is_a_few_roundings():
+    """The transforms add roundings of their own: not many more than PyTorch's sums have."""
+    fast, plain = compare(torch.float32, 24, 24, 97, 16, 3)
+    assert max(fast) < 2e-6
+    assert max(a / b for a, b in zip(fast, plain, strict=True)) < 8
