@@ -119,21 +119,15 @@ def _sum_gradients(
 ):  # fmt: skip
     """Write each thread's sums for `weight_gradient`."""
     rows, cols, kernels, bands, lanes = shape
-    groups, threads, kernels_in, blocks = (
-        lanes // LANES,
-        len(sums),
-        x.shape[2],
-        -(-bands // OUTPUTS),
-    )
+    groups, threads = lanes // LANES, len(sums)
+    kernels_in, blocks = x.shape[2], -(-bands // OUTPUTS)
     places, length = rows * cols * groups, _length(blocks)
     step, step_in = _step(kernels, blocks), _step(kernels_in, blocks)
     tile_starts, no_bias = first_kernels(kernels_in, KERNELS), np.zeros(kernels_in, x.dtype)
     tiles = _tiles(weights, tile_starts)
     inputs, gradients = rooms(threads, kernels_in * length, x), rooms(threads, kernels * length, x)
-    slots_of_inputs, slots_of_gradients = (
-        rooms(threads, SLOTS * step_in, x),
-        rooms(threads, SLOTS * step, x),
-    )
+    slots_of_inputs = rooms(threads, SLOTS * step_in, x)
+    slots_of_gradients = rooms(threads, SLOTS * step, x)
     flat_x = x.reshape(-1)
     rows_back = rooms(threads, length, x)
     for thread in numba.prange(threads):
