@@ -40,12 +40,8 @@ def convolve(x, norm, padding, weights, bias, out, threads):
     rows, cols, kernels, bands, lanes = out.shape
     groups, of_x, blocks = lanes // LANES, x.shape[2], -(-bands // OUTPUTS)
     places, length = rows * cols * groups, _length(blocks)
-    starts, no_bias, flat_out = (
-        first_kernels(kernels, KERNELS),
-        np.zeros_like(bias),
-        out.reshape(-1),
-    )
-    flat_x = x.reshape(-1)
+    starts, no_bias = first_kernels(kernels, KERNELS), np.zeros_like(bias)
+    flat_x, flat_out = x.reshape(-1), out.reshape(-1)
     tiles, step, step_in = _tiles(weights, starts), _step(kernels, blocks), _step(of_x, blocks)
     inputs = rooms(threads, of_x * length, x)
     of_inputs = rooms(threads, SLOTS * step_in, x)
@@ -53,9 +49,9 @@ def convolve(x, norm, padding, weights, bias, out, threads):
     rows_out = rooms(threads, length, x)
     for thread in numba.prange(threads):
         slots, product, row_out = of_inputs[thread], products[thread], rows_out[thread]
-        for place in range(thread * places // threads, (thread + 1) * places // threads):
-            place_, group = place // groups, place % groups
-            _read(x, norm, place_, group, padding, length, inputs[thread])
+        for index in range(thread * places // threads, (thread + 1) * places // threads):
+            place, group = index // groups, index % groups
+            _read(x, norm, place, group, padding, length, inputs[thread])
             for k in range(of_x):
                 for block in range(blocks):
                     at = k * length + block * OUTPUTS * LANES
@@ -65,14 +61,14 @@ def convolve(x, norm, padding, weights, bias, out, threads):
                 _multiply(
                     slots, slot * step_in, of_x, blocks, tiles[slot], starts,
                     no_bias if slot else bias, product, PARTNERS[slot] * step,
-                    flat_x, flat_out, place + 1, places, slot,
+                    flat_x, flat_out, index + 1, places, slot,
                 )  # fmt: skip
             for k in range(kernels):
                 for block in range(blocks):
                     here = (k * blocks + block) * LANES
                     at = block * OUTPUTS * LANES
                     _back(product, here, step, row_out, at)
-                here = (place_ * kernels + k) * bands * lanes + group * LANES
+                here = (place * kernels + k) * bands * lanes + group * LANES
                 copy(bands, row_out, 0, LANES, flat_out, here, lanes)
 
 
