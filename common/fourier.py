@@ -52,11 +52,7 @@ def convolve(x, norm, padding, weights, bias, out, threads):
         for index in range(thread * places // threads, (thread + 1) * places // threads):
             place, group = index // groups, index % groups
             _read(x, norm, place, group, padding, length, inputs[thread])
-            for k in range(of_x):
-                for block in range(blocks):
-                    at = k * length + block * OUTPUTS * LANES
-                    here = (k * blocks + block) * LANES
-                    _transform(inputs[thread], at, slots, here, step_in)
+            _transform_rows(inputs[thread], of_x, length, blocks, slots)
             for slot in range(SLOTS):
                 _multiply(
                     slots, slot * step_in, of_x, blocks, tiles[slot], starts,
@@ -137,10 +133,7 @@ def _sum_gradients(
             if not valid[first + LANES - 1]:
                 count = len(row) // LANES
                 clear_lanes(count, row, 0, LANES, valid, first, row, 0, LANES)
-            for k in range(kernels_in):
-                for block in range(blocks):
-                    at = k * length + block * OUTPUTS * LANES
-                    _transform(row, at, slots, (k * blocks + block) * LANES, step_in)
+            _transform_rows(row, kernels_in, length, blocks, slots)
             for k in range(kernels):
                 here = (place * kernels + k) * bands * lanes + first
                 read_gradient(gradient, here, lanes, bands, k, first, g, k * length, LANES)
@@ -232,6 +225,15 @@ def _read(x, norm, place, group, padding, length, inputs):
     for k in range(kernels):
         here = (place * kernels + k) * bands * lanes + group * LANES
         read_row(flat, here, lanes, bands, norm, k, inputs, k * length + padding * LANES, LANES)
+
+
+@compiled
+def _transform_rows(inputs, kernels, length, blocks, slots):
+    """Write the slots of what `_read` read."""
+    for k in range(kernels):
+        for block in range(blocks):
+            at, here = k * length + block * OUTPUTS * LANES, (k * blocks + block) * LANES
+            _transform(inputs, at, slots, here, _step(kernels, blocks))
 
 
 @compiled
