@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from common import convolution, fourier, lanes
+from common import collapse, convolution, fourier, lanes
 from common.channels_last import conv_2d, is_2d, is_plain
+from common.collapse import NUMBERS
 from common.convolution import KERNELS
 from common.graph import Map, as_tensor
 from common.layers import BatchNormReLU, WeightedSum
@@ -30,9 +31,12 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
     x = Map.of(x)
     (kernels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
     if size[2] > 1 and is_2d(module, bands):
-        if size == [1, 1, bands] and padding == (0, 0, 0):
-            return _product(x, weight, bias)
-        return conv_2d(module, x.tensor(), weight, bias)
+        fills = size == [1, 1, bands] and padding == (0, 0, 0)
+        if not fills or min(kernels, of_x * bands) < NUMBERS:
+            return conv_2d(module, x.tensor(), weight, bias)
+        x = x.as_read()
+        out = x.store.like(kernels, rows, cols, 1)
+        return Map(_Collapse.apply(x.token, weight, bias, x.store, out), out)
     if kernels < KERNELS or (x.token.requires_grad and (stride > 1 or of_x < KERNELS)):
         return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
     sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
@@ -137,47 +141,46 @@ class _FourierConvolution(torch.autograd.Function):
         return token, of_weight, of_bias, None, None, None
 
 
-def _product(x: Map, weight: Tensor, bias: Tensor | None) -> Map:
-    """Convolve with kernels of one row and col that fill the band axis: a matrix product."""
-    x = x.as_read()
-    rows, cols = x.store.array.shape[:2]
-    out = x.store.like(len(weight), rows, cols, 1)
-    return Map(_Product.apply(x.token, weight, bias, x.store, out), out)
-
-
-class _Product(torch.autograd.Function):
-    """`_product`: one product of matrices per place."""
+class _Collapse(torch.autograd.Function):
+    """The same with kernels of one row and col that fill the band axis: products of matrices."""
 
     @staticmethod
     def forward(ctx, token, weight, bias, x, out):
         ctx.save_for_backward(weight)
         ctx.stores, ctx.has_bias = (x, out), bias is not None
-        product = _matrices(out.array)
-        torch.matmul(weight.flatten(1), _matrices(x.array), out=product)
-        if bias is not None:
-            product += bias[:, None]
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        _multiply(x.array, weight, False, bias, out.array)
         return token.new_zeros(())
 
     @staticmethod
     @once_differentiable
     def backward(ctx, token):
         (weight,), (x, out) = ctx.saved_tensors, ctx.stores
-        matrix, gradient = weight.flatten(1), _matrices(out.take_gradient_array())
+        gradient = out.take_gradient_array()
         if ctx.needs_input_grad[0]:
             of_x = x.empty()
-            torch.matmul(matrix.t(), gradient, out=_matrices(of_x))
+            _multiply(gradient, weight, True, weight.new_zeros(weight[0].numel()), of_x)
             x.add_gradient(of_x)
-        by_kernel = [
-            t[:, :, : x.used].transpose(0, 1).flatten(1) for t in (gradient, _matrices(x.array))
-        ]
-        of_bias = by_kernel[0].sum(1) if ctx.has_bias else None
-        return token, (by_kernel[0] @ by_kernel[1].t()).view_as(weight), of_bias, None, None
+        of_weight, of_bias = collapse.weight_gradient(
+            _by_place(gradient), _by_place(x.array), x.used, threads()
+        )
+        of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
+        return token, torch.from_numpy(of_weight).view_as(weight), of_bias, None, None
 
 
-def _matrices(array: np.ndarray) -> Tensor:
-    """Look at a map as matrices, one per place: (places, kernels * bands, lanes)."""
-    rows, cols, kernels, bands, count = array.shape
-    return torch.from_numpy(array).view(rows * cols, kernels * bands, count)
+def _multiply(
+    x: np.ndarray, weight: Tensor, transposed: bool, bias: Tensor, out: np.ndarray
+) -> None:
+    matrix = weight.detach().flatten(1).numpy()
+    collapse.multiply(
+        _by_place(x), matrix, transposed, bias.detach().numpy(), _by_place(out), threads()
+    )
+
+
+def _by_place(array: np.ndarray) -> np.ndarray:
+    """Look at a map as `common/collapse.py` does: (places, kernels * bands, lanes)."""
+    rows, cols, kernels, bands, lanes_ = array.shape
+    return array.reshape(rows * cols, kernels * bands, lanes_)
 
 
 def batch_norm_relu(

@@ -17,6 +17,7 @@ SOURCES = (
     "transforms",
     "convolution",
     "fourier",
+    "collapse",
     "kernels",
 )
 
