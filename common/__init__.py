@@ -4,7 +4,7 @@ Data flows one way, and a module imports only from those that stand before it he
 
     interrupts, errors, files, memory, device, settings, recipe, layers, compiling,
     normalisation, kernels, channels_last, vectors, maps, tiles, lanes, convolution,
-    transforms, fourier, collapse, store, graph, batch_last, fused, checkpoint, matv5, matfile,
+    transforms, fourier, spatial, store, graph, batch_last, fused, checkpoint, matv5, matfile,
     georeference, arrayfile, scenefile, flags, labels, scene, preprocess, split, disjoint,
     splits, patches, predict, attention, optimizers, step, train, progress, metrics,
     pictures, report, results, resume, outcome, figures, page, weights, classifier, network,

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from common import collapse, convolution, fourier, lanes
+from common import convolution, fourier, lanes, spatial
 from common.channels_last import conv_2d, is_2d, is_plain
-from common.collapse import NUMBERS
 from common.convolution import KERNELS
 from common.graph import Map, as_tensor
 from common.layers import BatchNormReLU, WeightedSum
@@ -30,16 +29,18 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         return F.linear(as_tensor(x).movedim(1, 4), weight.flatten(1), bias).movedim(4, 1)
     x = Map.of(x)
     (kernels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
+    sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
+    if (
+        size[2] == bands
+        and sizes[2] == stride == 1
+        and min(kernels, of_x * bands) >= spatial.KERNELS
+    ):
+        out = x.store.like(kernels, *sizes)
+        return Map(_SpatialConvolution.apply(x.token, weight, bias, x.store, out, padding), out)
     if size[2] > 1 and is_2d(module, bands):
-        fills = size == [1, 1, bands] and padding == (0, 0, 0)
-        if not fills or min(kernels, of_x * bands) < NUMBERS:
-            return conv_2d(module, x.tensor(), weight, bias)
-        x = x.as_read()
-        out = x.store.like(kernels, rows, cols, 1)
-        return Map(_Collapse.apply(x.token, weight, bias, x.store, out), out)
+        return conv_2d(module, x.tensor(), weight, bias)
     if kernels < KERNELS or (x.token.requires_grad and (stride > 1 or of_x < KERNELS)):
         return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
-    sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
     out = x.store.like(kernels, *sizes[:2], -(-sizes[2] // stride))
     if [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS:
         return Map(_FourierConvolution.apply(x.token, weight, bias, x.store, out, padding[2]), out)
@@ -141,46 +142,36 @@ class _FourierConvolution(torch.autograd.Function):
         return token, of_weight, of_bias, None, None, None
 
 
-class _Collapse(torch.autograd.Function):
-    """The same with kernels of one row and col that fill the band axis: products of matrices."""
+class _SpatialConvolution(torch.autograd.Function):
+    """The same with kernels that fill the band axis."""
 
     @staticmethod
-    def forward(ctx, token, weight, bias, x, out):
-        ctx.save_for_backward(weight)
+    def forward(ctx, token, weight, bias, x, out, padding):
+        kernels, _, *size, _ = weight.shape
+        weights = _kernels_last(weight).reshape(kernels, size[0] * size[1], -1)
         ctx.stores, ctx.has_bias = (x, out), bias is not None
-        bias = weight.new_zeros(len(weight)) if bias is None else bias
-        _multiply(x.array, weight, False, bias, out.array)
+        ctx.how = padding[:2], tuple(size), weights
+        bias = weight.new_zeros(kernels) if bias is None else bias
+        spatial.convolve(
+            x.array, tuple(x.norm), *ctx.how, bias.detach().numpy(), out.array, threads()
+        )
         return token.new_zeros(())
 
     @staticmethod
     @once_differentiable
     def backward(ctx, token):
-        (weight,), (x, out) = ctx.saved_tensors, ctx.stores
-        gradient = out.take_gradient_array()
+        (x, out), (padding, size, weights) = ctx.stores, ctx.how
+        of_x = x.empty() if ctx.needs_input_grad[0] else x.array[:0]
+        of_weight, of_bias = spatial.gradients(
+            x.array, tuple(x.norm), x.used, padding, size, out.take_gradient().flat(),
+            out.array.shape, weights, of_x, threads(),
+        )  # fmt: skip
         if ctx.needs_input_grad[0]:
-            of_x = x.empty()
-            _multiply(gradient, weight, True, weight.new_zeros(weight[0].numel()), of_x)
             x.add_gradient(of_x)
-        of_weight, of_bias = collapse.weight_gradient(
-            _by_place(gradient), _by_place(x.array), x.used, threads()
-        )
+        of_kernels, bands = x.array.shape[2:4]
+        of_weight = torch.from_numpy(of_weight).view(len(weights), *size, of_kernels, bands)
         of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
-        return token, torch.from_numpy(of_weight).view_as(weight), of_bias, None, None
-
-
-def _multiply(
-    x: np.ndarray, weight: Tensor, transposed: bool, bias: Tensor, out: np.ndarray
-) -> None:
-    matrix = weight.detach().flatten(1).numpy()
-    collapse.multiply(
-        _by_place(x), matrix, transposed, bias.detach().numpy(), _by_place(out), threads()
-    )
-
-
-def _by_place(array: np.ndarray) -> np.ndarray:
-    """Look at a map as `common/collapse.py` does: (places, kernels * bands, lanes)."""
-    rows, cols, kernels, bands, lanes_ = array.shape
-    return array.reshape(rows * cols, kernels * bands, lanes_)
+        return token, of_weight.permute(0, 3, 1, 2, 4), of_bias, None, None, None
 
 
 def batch_norm_relu(

@@ -17,7 +17,7 @@ SOURCES = (
     "transforms",
     "convolution",
     "fourier",
-    "collapse",
+    "spatial",
     "kernels",
 )
 

@@ -40,6 +40,15 @@ class Map:
         """Return the tensor (batch, kernels, rows, cols, bands) that this map stands for."""
         return _Leave.apply(self.token, self.store)
 
+    def transpose(self, one: int, other: int) -> "Map | Tensor":
+        """Exchange two axes; where kernels or bands are one, these two stay where they are."""
+        rows, cols, kernels, bands, lanes_ = self.store.array.shape
+        if {one, other} != {1, 4} or min(kernels, bands) > 1:
+            return self.tensor().transpose(one, other)
+        array = self.store.worked_out().reshape(rows, cols, bands, kernels, lanes_)
+        store = Store(array, self.store.used)
+        return Map(_WorkOut.apply(self.token, self.store, store), store)
+
     def __getattr__(self, name: str):
         return getattr(self.tensor(), name)
 
