@@ -84,7 +84,7 @@ class _Convolution(torch.autograd.Function):
             out.take_gradient().flat(), out.array.shape, _kernels_last(in_passing), of_x, threads(),
         )  # fmt: skip
         if ctx.needs_input_grad[0]:
-            x.add_gradient(of_x)
+            x.add_gradient(of_x, own=True)
             x.sums = (x.gradients[-1].array, sums) if len(in_passing) else None
         kernels, of_kernels, *_ = weight.shape
         of_weight = torch.from_numpy(of_weight).view(kernels, *size[:2], of_kernels, size[2])
@@ -127,14 +127,17 @@ class _FourierConvolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, token):
         (x, out), (transform, transformed) = ctx.stores, ctx.weights
-        with_x = ctx.needs_input_grad[0]
-        of_x = x.empty() if with_x else x.array
+        with_x, gradient = ctx.needs_input_grad[0], out.take_gradient()
+        of_x = x.array
+        if with_x:
+            in_place = gradient.own and out.array.shape == x.array.shape
+            of_x = gradient.array.reshape(x.array.shape) if in_place else x.empty()
         of_weight, of_bias, sums = fourier.weight_gradient(
-            x.array, tuple(x.norm), x.used, ctx.padding, out.take_gradient().flat(),
+            x.array, tuple(x.norm), x.used, ctx.padding, gradient.flat(),
             out.array.shape, (transformed if with_x else transformed[:0]).numpy(), of_x, threads(),
         )  # fmt: skip
         if with_x:
-            x.add_gradient(of_x)
+            x.add_gradient(of_x, own=True)
             x.sums = x.gradients[-1].array, sums
         of_weight = torch.from_numpy(of_weight)
         of_weight = (of_weight.flatten(1).t() @ transform).view(*of_weight.shape[1:], 1, 1, TAPS)
@@ -167,7 +170,7 @@ class _SpatialConvolution(torch.autograd.Function):
             out.array.shape, weights, of_x, threads(),
         )  # fmt: skip
         if ctx.needs_input_grad[0]:
-            x.add_gradient(of_x)
+            x.add_gradient(of_x, own=True)
         of_kernels, bands = x.array.shape[2:4]
         of_weight = torch.from_numpy(of_weight).view(len(weights), *size, of_kernels, bands)
         of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None

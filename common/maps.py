@@ -37,7 +37,8 @@ class Gradient(NamedTuple):
     It is `array`, like the map in shape but flat; times `weight` plus `constant`, both flat
     (kernels, lanes), where `weighted`; and if that is for the map read as `norm` says, then it is
     led back to the `map` itself, flat too, with what the statistics add: `slope` times the map plus
-    `shift`, both (kernels,).
+    `shift`, both (kernels,).  Who reads it last may write to `array` where nothing else holds it:
+    `own`.
     """
 
     array: np.ndarray
@@ -48,10 +49,11 @@ class Gradient(NamedTuple):
     map: np.ndarray
     slope: np.ndarray
     shift: np.ndarray
+    own: bool
 
     def flat(self) -> tuple:
-        """As compiled code takes it: a plain tuple, `norm` not a tuple within."""
-        return (*self[:4], *self.norm, *self[5:])
+        """As compiled code takes it: a plain tuple, `norm` not a tuple within, without `own`."""
+        return (*self[:4], *self.norm, *self[5:8])
 
 
 def _normalise(x: Vector, scale: Vector, offset: Vector, floor: Vector, floor_out: Vector):

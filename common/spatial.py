@@ -38,7 +38,7 @@ def gradients(x, norm, used, padding, size, gradient, shape, weights, of_x, thre
     if of_x.size:  # the convolution of the output's gradient with the weights turned around
         _convolve(g, size, weights, True, np.zeros(weights.shape[2], x.dtype), of_x, threads)
     valid = (np.arange(shape[4]) < used).astype(x.dtype)
-    of_kernels = np.empty((kernels, rows * cols * shape[4]), x.dtype)
+    of_kernels = rooms(1, kernels * rows * cols * shape[4], x).reshape(kernels, -1)
     _gather(g, around, (rows, cols), valid, 0, kernels, of_kernels.reshape(-1))
     of_weights = np.empty(weights.shape, x.dtype)
     _sum_products(
@@ -126,7 +126,7 @@ def _sum_products(gradients, x, size, shape, valid, of_weights, threads):
     (kernels, taps, numbers), length = of_weights.shape, gradients.shape[1]
     starts, starts_in = first_kernels(kernels, PRODUCTS), first_kernels(numbers, PRODUCTS)
     inputs, tiles = rooms(threads, PRODUCTS * length, x), rooms(threads, LANES, x)
-    flat, jobs = gradients.reshape(-1), taps * len(starts_in)
+    flat, flat_out, jobs = gradients.reshape(-1), of_weights.reshape(-1), taps * len(starts_in)
     for thread in numba.prange(threads):
         row, tile = inputs[thread], tiles[thread]
         for job in range(thread * jobs // threads, (thread + 1) * jobs // threads):
@@ -137,8 +137,9 @@ def _sum_products(gradients, x, size, shape, valid, of_weights, threads):
                 tile[:] = 0
                 product_tile(flat, start * length, length, row, 0, length, length // LANES, tile, 0)
                 for k in range(PRODUCTS):
+                    at = ((start + k) * taps + tap) * numbers + start_in
                     for i in range(PRODUCTS):
-                        of_weights[start + k, tap, start_in + i] = tile[PRODUCTS * k + i]
+                        flat_out[at + i] = tile[PRODUCTS * k + i]
 
 
 @compiled
@@ -149,13 +150,14 @@ def _gather(x, first, shape, valid, start, count, out):
     that hold no patch become zero.
     """
     cols, lanes, numbers = x.shape[1], x.shape[4], x.shape[2] * x.shape[3]
+    rows, length = (1, shape[0] * cols) if shape[1] == cols else shape
     flat, at = x.reshape(-1), 0
     for number in range(start, start + count):
         for lane in range(0, lanes, LANES):
-            for row in range(first[0], first[0] + shape[0]):
+            for row in range(first[0], first[0] + rows):
                 here = ((row * cols + first[1]) * numbers + number) * lanes + lane
-                clear_lanes(shape[1], flat, here, numbers * lanes, valid, lane, out, at, LANES)
-                at += shape[1] * LANES
+                clear_lanes(length, flat, here, numbers * lanes, valid, lane, out, at, LANES)
+                at += length * LANES
 
 
 @on_all_threads

@@ -102,13 +102,13 @@ class Store:
         """Add a gradient, of which `how` says how far it is worked out; see `Gradient`."""
         none = _NOTHING[array.dtype]
         fields = {"weighted": False, "weight": none, "constant": none, "map": none}
-        fields |= {"norm": _AS_IT_IS[array.dtype], "slope": none, "shift": none}
+        fields |= {"norm": _AS_IT_IS[array.dtype], "slope": none, "shift": none, "own": False}
         self.gradients.append(Gradient(array=array.reshape(-1), **fields | how))
 
     def take_gradient(self) -> Gradient:
         """Return the sum of the gradients, worked out only where there are several."""
         if len(self.gradients) != 1:
-            self.add_gradient(self.take_gradient_array())
+            self.add_gradient(self.take_gradient_array(), own=True)
         return self.gradients.pop()
 
     def take_gradient_array(self, where_positive: np.ndarray | None = None) -> np.ndarray:
@@ -118,16 +118,18 @@ class Store:
         if not left:
             return np.zeros_like(self.array)
         if _is_worked_out(left[-1]) and (len(left) > 1 or not masked):
-            total = left.pop().array
+            total = left.pop()
         while left:
-            gradient, out = left.pop(), self.empty().reshape(-1)
+            gradient, last = left.pop(), total
+            own = next((g.array for g in (gradient, last) if g and g.own), None)
+            out = self.empty().reshape(-1) if own is None else own
             lanes.work_out_gradient(
                 self.array.shape, gradient.flat(),
-                total is not None, gradient.array if total is None else total,
+                last is not None, gradient.array if last is None else last.array,
                 masked and not left, where_positive.reshape(-1) if masked else out, out, threads(),
             )  # fmt: skip
-            total = out
-        return total.reshape(self.array.shape)
+            total = gradient._replace(array=out, own=True)
+        return total.array.reshape(self.array.shape)
 
 
 def threads() -> int:
