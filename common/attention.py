@@ -1,12 +1,14 @@
 """What a network's attention does: the weights it gives its feature maps, averaged per class."""
 
+import threading
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.layers import WeightedSum
 from common.patches import Patches
-from common.predict import patches_per_batch
+from common.predict import in_batches, patches_per_batch
 
 PATCHES_PER_CLASS = 50
 
@@ -34,40 +36,49 @@ def weights_per_class(
     layers = {name: m for name, m in model.named_modules() if isinstance(m, WeightedSum)}
     if not layers or not len(pixels):
         return {}
-    found = {name: [] for name in layers}
-    for label in range(1, classes + 1):
-        chosen = pixels[labels == label][:PATCHES_PER_CLASS]
-        seen = _weights(model, layers, patches, chosen) if len(chosen) else None
-        for name in layers:
-            found[name].append(None if seen is None else seen[name])
-    return {name: _filled(means) for name, means in found.items()}
+    chosen = [pixels[labels == label][:PATCHES_PER_CLASS] for label in range(1, classes + 1)]
+    found = _weights(model, layers, patches, np.concatenate(chosen))
+    ends = np.cumsum([len(of_class) for of_class in chosen])[:-1]
+    return {
+        name: np.stack([_mean(of_class) for of_class in np.split(weights, ends)])
+        for name, weights in found.items()
+    }
 
 
-@torch.no_grad()
 def _weights(
     model: nn.Module, layers: dict[str, WeightedSum], patches: Patches, chosen: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Mean weights (maps, kernels) of each layer over some patches."""
-    seen = {name: [] for name in layers}
+    """Weights (n, maps, kernels) of each layer for n patches."""
+    seen = threading.local()  # batches are computed side by side
 
     def record(name: str, weights: Tensor) -> Tensor:
-        seen[name].append(weights.float().cpu())
+        seen.weights[name] = weights.float().cpu().transpose(0, 1)
         return weights
 
+    def on_batch(batch: Tensor) -> Tensor:
+        seen.weights = {}
+        model(patches.gather(batch))
+        shapes.update({name: w.shape[1:] for name, w in seen.weights.items()})
+        return torch.cat([seen.weights[name].flatten(1) for name in layers], dim=1)
+
+    shapes = {}
     plain = {name: layer.weights for name, layer in layers.items()}
     for name, layer in layers.items():
         layer.weights = lambda averages, name=name: record(name, plain[name](averages))
     try:
         model.eval()
         pixels = torch.from_numpy(chosen).to(patches.spectra.device)
-        for batch in pixels.split(patches_per_batch(model, patches)):
-            model(patches.gather(batch))
+        rows = in_batches(on_batch, pixels, patches_per_batch(model, patches))
     finally:
         for layer in layers.values():
             del layer.weights  # the class's own again
-    return {name: torch.cat(batches, dim=1).mean(dim=1).numpy() for name, batches in seen.items()}
+    parts = rows.split([shapes[name].numel() for name in layers], dim=1)
+    return {
+        name: part.unflatten(1, shapes[name]).numpy()
+        for name, part in zip(layers, parts, strict=True)
+    }
 
 
-def _filled(means: list[np.ndarray | None]) -> np.ndarray:
-    shape = next(mean.shape for mean in means if mean is not None)
-    return np.stack([np.full(shape, np.nan, "f4") if mean is None else mean for mean in means])
+def _mean(weights: np.ndarray) -> np.ndarray:
+    """Mean over patches; NaN without any."""
+    return weights.mean(axis=0) if len(weights) else np.full(weights.shape[1:], np.nan, "f4")
