@@ -16,8 +16,8 @@ from common.outcome import Outcome
 from common.pictures import colour_labels
 
 # Okabe and Ito: told apart by colour-blind readers too.
-BLUE, ORANGE, VERMILION, GREY = "#0072b2", "#e69f00", "#d55e00", "#cfd4da"
-SPLIT_COLOURS = {"training": VERMILION, "validation": ORANGE, "test": "#56b4e9"}
+BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072b2", "#e69f00", "#d55e00", "#009e73", "#cfd4da"
+SPLIT_COLOURS = {"training": GREEN, "validation": ORANGE, "test": "#56b4e9"}
 ERROR_COLOURS = {"right": GREY, "wrong": VERMILION}
 STYLE = {
     "font.size": 9,
