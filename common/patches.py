@@ -50,12 +50,15 @@ class Patches:
             inside[start : start + step] = preprocess(cube[start : start + step])
         return cls(spectra=padded.view(-1, bands).to(device), cols=cols, half_width=p)
 
-    def gather(self, pixels: Tensor, symmetries: Tensor | None = None) -> Tensor:
+    def gather(
+        self, pixels: Tensor, symmetries: Tensor | None = None, half_width: int | None = None
+    ) -> Tensor:
         """Return the patches ``(batch, 1, P, P, bands)`` centred on flat pixel indices.
 
         `symmetries`, one of 0..7 per patch, turn and mirror them: the eight symmetries of a square.
+        A `half_width` of less than p cuts out smaller patches.
         """
-        windows = self.around(self.positions(pixels), self.half_width)
+        windows = self.around(self.positions(pixels), half_width or self.half_width)
         if symmetries is not None:
             turned = _symmetries(windows.shape[1], windows.device)[symmetries]
             windows = windows.flatten(1).gather(1, turned).view_as(windows)

@@ -30,6 +30,9 @@ class Recipe:
         1 all classes equally often; in between, a class's share is its size to the 1 - `balance`.
     symmetries : bool
         Each patch is turned and mirrored at random every time it is seen.
+    small_patches : float
+        Share of the epochs, the first ones, in which patches are one pixel smaller on every side,
+        where they then are 5×5 at least: half the time, for what can be learnt from these as well.
     early_stopping : bool
         Validate after every epoch, stop where that no longer helps and go back to the best epoch.
         Otherwise validate once, at the end, and keep the last weights.
@@ -42,6 +45,7 @@ class Recipe:
     label_smoothing: float = 0.0
     balance: float = 0.0
     symmetries: bool = False
+    small_patches: float = 0.0
     early_stopping: bool = True
 
 
@@ -57,6 +61,7 @@ RECIPES = {
         label_smoothing=0.1,
         balance=0.5,
         symmetries=True,
+        small_patches=0.5,
         early_stopping=False,
     ),
 }
@@ -84,3 +89,9 @@ def learning_rate(settings: Settings, epochs_done: float) -> float:
     if done < WARM_UP:
         return settings.lr * (0.04 + 0.96 * done / WARM_UP)
     return settings.lr * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def half_width(settings: Settings, epoch: int) -> int:
+    """Return the half-width p of the patches in an epoch, counted from 1."""
+    small = epoch <= RECIPES[settings.recipe].small_patches * settings.epoch
+    return settings.patch - 1 if small and settings.patch > 2 else settings.patch

@@ -14,7 +14,8 @@ class TrainingStep:
 
     Called with a batch of pixels (and symmetries, see `Patches.gather`).  `loss_sum`, `correct` and
     `finite` add up over the batches seen, until `start_epoch`: once a loss is NaN or infinite, so
-    is the sum, and `finite`, the number of updates before, no longer grows.
+    is the sum, and `finite`, the number of updates before, no longer grows.  Patches have the
+    `half_width` given there.
     """
 
     def __init__(
@@ -26,20 +27,21 @@ class TrainingStep:
         label_smoothing: float = 0.0,
     ) -> None:
         self.model, self.patches, self.targets, self.optimizer = model, patches, targets, optimizer
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.half_width = label_smoothing, patches.half_width
         self.loss_sum = torch.zeros((), device=targets.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=targets.device)
         self.finite = torch.zeros((), dtype=torch.int64, device=targets.device)
 
-    def start_epoch(self) -> None:
-        """Set the network to training and the sums to zero."""
+    def start_epoch(self, half_width: int) -> None:
+        """Set the network to training, the patches to a size and the sums to zero."""
         self.model.train()
+        self.half_width = half_width
         for total in (self.loss_sum, self.correct, self.finite):
             total.zero_()
 
     def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
         self.optimizer.zero_grad()
-        scores = self.model(self.patches.gather(pixels, symmetries))
+        scores = self.model(self.patches.gather(pixels, symmetries, self.half_width))
         target = self.targets[pixels]
         loss = F.cross_entropy(scores, target, label_smoothing=self.label_smoothing)
         loss.backward()
@@ -50,7 +52,7 @@ class TrainingStep:
 
 
 class GraphedStep(TrainingStep):
-    """The same update replayed from a CUDA graph, one for each size of a batch.
+    """The same update replayed from a CUDA graph, one for each size of a batch and of its patches.
 
     A batch of 16 patches is too little work for a GPU: launching its several hundred kernels one
     by one takes longer than computing them.  The optimizer must be capturable.
@@ -61,9 +63,10 @@ class GraphedStep(TrainingStep):
         self.graphs = {}
 
     def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
-        if len(pixels) not in self.graphs:
-            self.graphs[len(pixels)] = self._capture(pixels, symmetries)
-        graph, inputs = self.graphs[len(pixels)]
+        sizes = len(pixels), self.half_width
+        if sizes not in self.graphs:
+            self.graphs[sizes] = self._capture(pixels, symmetries)
+        graph, inputs = self.graphs[sizes]
         for static, value in zip(inputs, (pixels, symmetries), strict=True):
             if static is not None:
                 static.copy_(value)

@@ -17,7 +17,7 @@ from common.errors import InputError
 from common.optimizers import make_optimizer, set_learning_rate
 from common.patches import Patches
 from common.predict import logits
-from common.recipe import RECIPES, learning_rate
+from common.recipe import RECIPES, half_width, learning_rate
 from common.settings import Settings
 from common.split import Split
 from common.step import GraphedStep, TrainingStep
@@ -184,8 +184,8 @@ def train_epoch(
 
     It may end early where the loss becomes NaN or infinite.
     """
-    step.start_epoch()
     recipe, device = RECIPES[settings.recipe], pixels.device
+    step.start_epoch(half_width(settings, number))
     order = draw(step.targets[pixels].cpu(), recipe.balance)
     batches = pixels[order.to(device)].split(settings.batch_size)
     symmetries = [None] * len(batches)

@@ -21,6 +21,15 @@ def test_every_patch_equals_its_window_with_zeros_outside(half_width):
         np.testing.assert_array_equal(gathered[pixel, 0], window)
 
 
+def test_smaller_patches_are_the_middle_of_larger_ones():
+    cube = np.random.default_rng(0).normal(size=(5, 9, 4)).astype(np.float32)
+    patches = Patches.of_cube(cube, 3, torch.device("cpu"))
+    pixels, symmetries = torch.arange(5 * 9), torch.arange(5 * 9) % 8
+    small = patches.gather(pixels, symmetries, half_width=2)
+    assert small.shape == (45, 1, 5, 5, 4)
+    assert torch.equal(small, patches.gather(pixels, symmetries)[:, :, 1:-1, 1:-1])
+
+
 def test_memory_grows_with_the_scene_not_with_its_patches():
     cube = np.zeros((20, 30, 8), np.float32)
     patches = Patches.of_cube(cube, 3, torch.device("cpu"))

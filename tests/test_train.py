@@ -140,6 +140,21 @@ def test_fast_recipe_cycles_once_mirrors_and_validates_at_the_end(task, monkeypa
     assert [np.isnan(epoch.validation_loss) for epoch in history] == [True, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "patch", "expected"),
+    [("fast", 3, [5, 5, 7, 7]), ("fast", 2, [5, 5, 5, 5]), ("paper", 3, [7, 7, 7, 7])],
+)
+def test_fast_recipe_begins_with_smaller_patches(task, monkeypatch, recipe, patch, expected):
+    settings = dataclasses.replace(with_recipe(SETTINGS, recipe), epoch=4, patch=patch)
+    _, labels, split = task
+    cube = np.random.default_rng(0).normal(size=(40, 36, 10))
+    patches = Patches.of_cube(cube, patch, torch.device("cpu"))
+    model, sizes = new_model(), []
+    model.register_forward_pre_hook(lambda model, x: model.training and sizes.append(x[0].shape[2]))
+    train(model, patches, labels, split, settings, seed=1)
+    assert sizes == [size for size in expected for _ in range(7)]
+
+
 def test_fast_recipe_smooths_labels_and_decays_weights(task):
     patches, labels, _ = task
     for name, optimizer, smoothing in (("paper", "adam", 0.0), ("fast", "adamw", 0.1)):
