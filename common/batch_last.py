@@ -193,7 +193,8 @@ def batch_norm_relu(
         x.store.array, x.store.used, floor, *(t.detach().numpy() for t in of_norm),
         momentum, module.eps, threads(),
     )  # fmt: skip
-    module.num_batches_tracked += module.training
+    if module.training:
+        module.num_batches_tracked.add_(1)
     store = Store(x.store.array, x.store.used, Norm(True, scale, offset, floor, floor_out))
     how = x.store, store, statistics, module.training
     normalised = Map(_Normalise.apply(x.token, module.weight, module.bias, *how), store)

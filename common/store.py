@@ -17,6 +17,10 @@ _AS_IT_IS = {
     kind: Norm(False, nothing, nothing, kind.type(0), kind.type(0))
     for kind, nothing in _NOTHING.items()
 }
+_WORKED_OUT = {
+    kind: Gradient(nothing, False, nothing, nothing, _AS_IT_IS[kind], *3 * (nothing,), own=False)
+    for kind, nothing in _NOTHING.items()
+}
 
 
 class Store:
@@ -100,10 +104,7 @@ class Store:
 
     def add_gradient(self, array: np.ndarray, **how) -> None:
         """Add a gradient, of which `how` says how far it is worked out; see `Gradient`."""
-        none = _NOTHING[array.dtype]
-        fields = {"weighted": False, "weight": none, "constant": none, "map": none}
-        fields |= {"norm": _AS_IT_IS[array.dtype], "slope": none, "shift": none, "own": False}
-        self.gradients.append(Gradient(array=array.reshape(-1), **fields | how))
+        self.gradients.append(_WORKED_OUT[array.dtype]._replace(array=array.reshape(-1), **how))
 
     def take_gradient(self) -> Gradient:
         """Return the sum of the gradients, worked out only where there are several."""

@@ -1,10 +1,15 @@
-"""DiffGrad against its paper's equations; every optimizer makes progress."""
+"""DiffGrad against its paper's equations; every optimizer makes progress, in its light form too."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from common.optimizers import OPTIMIZERS, DiffGrad
+from common.files import REPOSITORY
+from common.optimizers import OPTIMIZERS, DiffGrad, make_optimizer
+from common.recipe import Recipe
 
 
 def test_diffgrad_follows_the_paper():
@@ -36,3 +41,37 @@ def test_every_optimizer_goes_downhill(name):
         parameter.square().sum().backward()
         optimizer.step()
     assert parameter.square().sum() < 5 * 0.9
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_form_that_trains_makes_the_same_updates(name):
+    def weights(make):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(4, 3)
+        optimizer = make(layer)
+        for _ in range(5):
+            optimizer.zero_grad()
+            layer(torch.randn(8, 4)).square().sum().backward()
+            optimizer.step()
+        return torch.cat([p.detach().flatten() for p in layer.parameters()])
+
+    plain = weights(lambda layer: OPTIMIZERS[name](layer.parameters(), lr=0.01))
+    ours = weights(lambda layer: make_optimizer(name, layer, 0.01, Recipe()))
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_training_does_not_load_the_compiler():
+    code = """
+import sys, torch
+from common.optimizers import OPTIMIZERS, make_optimizer
+from common.recipe import Recipe
+for name in OPTIMIZERS:
+    layer = torch.nn.Linear(4, 3)
+    optimizer = make_optimizer(name, layer, 0.01, Recipe())
+    optimizer.zero_grad()
+    layer(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
