@@ -23,7 +23,8 @@ from common.transforms import OUTPUTS, TAPS, weights_transform
 def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
     """`nn.Conv3d`; of the kinds that are rare or little work, PyTorch's own."""
     weight, bias, padding, stride = module.weight, module.bias, _padding(module), module.stride[2]
-    if not is_plain(module) or module.stride[:2] != (1, 1):
+    sees_zeros_alone = any(p >= s for p, s in zip(padding, module.kernel_size, strict=True))
+    if not is_plain(module) or module.stride[:2] != (1, 1) or sees_zeros_alone:
         return module._conv_forward(as_tensor(x), weight, bias)
     if module.kernel_size == (1, 1, 1) and stride == 1 and padding == (0, 0, 0):
         return F.linear(as_tensor(x).movedim(1, 4), weight.flatten(1), bias).movedim(4, 1)

@@ -73,6 +73,15 @@ def test_what_is_too_small_for_a_tile_is_pytorchs_own():
     torch.testing.assert_close(found, F.conv3d(x, module.weight, module.bias))
 
 
+@pytest.mark.parametrize(
+    "size, padding, bands",
+    [((3, 3, 1), (3, 4, 0), 1), ((1, 1, 9), (1, 0, 0), 9), ((1, 1, 7), (0, 0, 7), 20)],
+)
+def test_padding_wider_than_the_kernel_is_pytorchs_own(size, padding, bands):
+    module, x = nn.Conv3d(8, 9, size, padding=padding), torch.randn(3, 8, 4, 5, bands)
+    torch.testing.assert_close(batch_last.conv(module, x), module(x))
+
+
 def test_kernels_become_bands_without_a_copy():
     x = torch.randn(5, 8, 3, 3, 1, requires_grad=True)
     one = Map.of(x)
