@@ -251,13 +251,14 @@ def attention(outcome: Outcome) -> Figure | None:
             panels[f"EFR gates, {name.removesuffix('.efr').replace('_', ' ')}"] = weights[:, 0]
     height = 0.5 + 0.14 * len(names)
     figure = Figure(figsize=(7.2, height * math.ceil(len(panels) / 2) + 0.3), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)  # inches; it reckons colour bars too narrow
     axes = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).ravel()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     for axis, (title, weights) in zip(axes, panels.items(), strict=False):
         image = axis.imshow(weights, aspect="auto", cmap="cividis", interpolation="nearest")
         axis.set_title(title, fontsize=8)
-        axis.set_yticks(range(len(names)), [name[:24] for name in names], fontsize=6)
+        axis.set_yticks(range(len(names)), [name[:28] for name in names], fontsize=6)
         axis.set_xlabel("kernel", fontsize=7)
         axis.tick_params(labelsize=6, length=0)
         axis.spines[:].set_visible(False)
