@@ -20,6 +20,7 @@ from common.patches import Patches
 from common.predict import classify
 from common.preprocess import Preprocessing, fit_pca_scaling
 from common.progress import epoch_progress
+from common.recipe import RECIPES
 from common.report import describe_environment
 from common.results import write_history
 from common.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
@@ -75,7 +76,7 @@ class NetworkClassifier:
         model = build(self.network, self.arguments, self.environment["precision"], self.patches)
         labels, checkpoint = self.scene.labels.ravel(), self._checkpoint(split, seed, directory)
         try:
-            with epoch_progress(title, self.settings.epoch) as show:
+            with epoch_progress(title, self.settings) as show:
                 history = train(
                     model, self.patches, labels, split, self.settings, seed, show, checkpoint
                 )
@@ -97,6 +98,7 @@ class NetworkClassifier:
     def _checkpoint(self, split: Split, seed: int, directory: Path) -> Checkpoint:
         """Return where this training is kept, and is read from if it was interrupted."""
         flags = {name: getattr(self.settings, name) for name in TRAINING_FLAGS}
+        flags["recipe"] = dataclasses.asdict(RECIPES[self.settings.recipe])
         identity = [flags, self.arguments, seed, split.sha256(), self.environment["precision"]]
         return Checkpoint(directory, json.dumps(identity))
 

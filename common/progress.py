@@ -9,29 +9,34 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from common.recipe import half_width
+from common.settings import Settings
 from common.train import Epoch
 
 SECONDS_BETWEEN_LINES = 30
 
 
 @contextmanager
-def epoch_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]:
+def epoch_progress(title: str, settings: Settings) -> Iterator[Callable[[Epoch], None]]:
     """Yield a function to call with each finished epoch; it shows how training goes on stderr.
 
     Parameters
     ----------
     title : str
         What is being trained, for example "iteration 1/3".
-    epochs : int
-        Epochs at most, for the time left.
+    settings : Settings
+        They say how many epochs there are at most, and how long each takes beside the others.
     """
+    epochs = settings.epoch
+    pixels = [(2 * half_width(settings, number + 1) + 1) ** 2 for number in range(epochs)]
     if sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns:
-        layout = "{desc} {percentage:3.0f}% |{bar}| {n}/{total}, at most {remaining} left{postfix}"
-        with tqdm(total=epochs, desc=title, bar_format=layout, dynamic_ncols=True) as bar:
+        layout = "{desc} {percentage:3.0f}% |{bar}| at most {remaining} left{postfix}"
+        with tqdm(total=sum(pixels), desc=title, bar_format=layout, dynamic_ncols=True) as bar:
 
             def show(epoch: Epoch) -> None:
+                bar.set_description_str(f"{title}: epoch {epoch.epoch}/{epochs}", refresh=False)
                 bar.set_postfix_str(_figures(epoch), refresh=False)
-                bar.update()
+                bar.update(pixels[epoch.epoch - 1])
 
             yield show
         return
@@ -39,7 +44,8 @@ def epoch_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]
     start, last_line, latest = time.monotonic(), -float("inf"), None
 
     def print_line(epoch: Epoch) -> None:
-        left = (time.monotonic() - start) / epoch.epoch * (epochs - epoch.epoch)
+        done = sum(pixels[: epoch.epoch])
+        left = (time.monotonic() - start) / done * (sum(pixels) - done)
         line = f"{title}: epoch {epoch.epoch}/{epochs}, {_figures(epoch)}"
         print(f"{line}, at most {tqdm.format_interval(left)} left", file=sys.stderr, flush=True)
 

@@ -1,5 +1,6 @@
 """A killed run goes on to the same bits; what is damaged or foreign is told and not used."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import common.network
 from common.checkpoint import FILES, Checkpoint
 from common.cli import main, run_script
 from common.files import locked
+from common.recipe import RECIPES
 from SSRN import SSRN
 from SVM import SVM
 from tests.reliability.processes import bits
@@ -82,6 +84,28 @@ def test_goes_on_from_anywhere_else(
             run(toy_data, tmp_path / "out")
     assert run(toy_data, tmp_path / "out", "--resume") == 0
     assert bits(tmp_path / "out") == uninterrupted
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3])
+def test_fast_recipe_goes_on_around_its_change_of_patches(writes, toy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(common.checkpoint, "LARGEST_COST", 1e9)
+    flags = ["--recipe", "fast", "-p", "3", "-i", "1", "-e", "5"]  # patches of 5, 5, 7, 7, 7
+    assert run(toy_data, tmp_path / "whole", *flags) == 0
+    with monkeypatch.context() as patch:
+        killed_after(writes, patch, common.checkpoint, "write_file")
+        with pytest.raises(Killed):
+            run(toy_data, tmp_path / "out", *flags)
+    assert run(toy_data, tmp_path / "out", "--resume", *flags) == 0
+    assert bits(tmp_path / "out") == bits(tmp_path / "whole")
+
+
+def test_a_recipe_that_has_changed_is_refused(toy_data, tmp_path, monkeypatch, capsys):
+    flags = ["--recipe", "fast", "-i", "1", "-e", "2"]
+    assert run(toy_data, tmp_path / "out", *flags) == 0
+    changed = dataclasses.replace(RECIPES["fast"], label_smoothing=0.2)
+    monkeypatch.setitem(RECIPES, "fast", changed)
+    assert run(toy_data, tmp_path / "out", "--resume", *flags) == 2
+    assert "what the recipe does was" in capsys.readouterr().err
 
 
 def test_finished_iterations_are_not_trained_again(uninterrupted, toy_data, tmp_path, monkeypatch):
