@@ -39,14 +39,15 @@ def conv_2d(module: nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None) -
     """
     x = x[..., : weight.shape[4]]
     x, weight = (t.movedim(1, -1).flatten(3).movedim(-1, 1) for t in (x, weight))
-    padding = module.padding if module.padding == "same" else module.padding[:2]
+    padding = module.padding if isinstance(module.padding, str) else module.padding[:2]
     return F.conv2d(x, weight, bias, module.stride[:2], padding).unsqueeze(4)
 
 
 def is_2d(module: nn.Conv3d, bands: int) -> bool:
     """Whether the output is one band deep, and the convolution of the kinds used here."""
     depth, stride = module.kernel_size[2], module.stride[2]
-    pads_bands = depth > 1 if module.padding == "same" else module.padding[2] > 0
+    same, valid = (module.padding == name for name in ("same", "valid"))
+    pads_bands = depth > 1 if same else not valid and module.padding[2] > 0
     return is_plain(module) and not pads_bands and depth <= bands < depth + stride
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common import batch_last
-from common.graph import Map
+from common import batch_last, channels_last
+from common.graph import Map, as_tensor
 from common.layers import BatchNormReLU, kernels_as_bands
 from common.spatial import KERNELS
 
@@ -80,6 +80,32 @@ def test_what_is_too_small_for_a_tile_is_pytorchs_own():
 def test_padding_wider_than_the_kernel_is_pytorchs_own(size, padding, bands):
     module, x = nn.Conv3d(8, 9, size, padding=padding), torch.randn(3, 8, 4, 5, bands)
     torch.testing.assert_close(batch_last.conv(module, x), module(x))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("form", [batch_last.conv, channels_last.conv])
+@pytest.mark.parametrize(
+    "size, padding, bands",
+    [((2, 2, 1), "same", 1), ((3, 3, 3), "valid", 3), ((1, 1, 3), "valid", 12)],
+)
+def test_padding_in_words(form, size, padding, bands):
+    module, x = nn.Conv3d(8, 9, size, padding=padding), torch.randn(3, 8, 4, 5, bands)
+    module.compute_dtype = torch.float32
+    torch.testing.assert_close(as_tensor(form(module, x)), module(x), rtol=1e-5, atol=1e-5)
+
+
+def test_maps_smaller_than_the_kernel_are_refused():
+    with pytest.raises(RuntimeError, match="Kernel size"):
+        batch_last.conv(nn.Conv3d(8, 9, (3, 3, 1)), torch.randn(3, 8, 2, 5, 1))
+
+
+def test_a_weight_that_was_changed_before_its_gradient_is_told():
+    module, x = nn.Conv3d(8, 9, (1, 1, 5)), torch.randn(3, 8, 4, 5, 5, requires_grad=True)
+    y = batch_last.conv(module, x).tensor().sum()
+    with torch.no_grad():
+        module.weight.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
 
 
 def test_kernels_become_bands_without_a_copy():

@@ -1,0 +1,181 @@
+"""`nn.Conv3d` on feature maps: which form of it is fastest, and its place in PyTorch's graph."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from common import convolution, fourier, spatial
+from common.channels_last import conv_2d, is_2d, is_plain
+from common.convolution import KERNELS
+from common.graph import Map, as_tensor
+from common.store import Store, threads
+from common.transforms import OUTPUTS, TAPS, weights_transform
+
+
+def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
+    """`nn.Conv3d`; of the kinds that are rare or little work, PyTorch's own."""
+    weight, bias, padding, stride = module.weight, module.bias, _padding(module), module.stride[2]
+    if not is_plain(module) or module.stride[:2] != (1, 1):
+        return module._conv_forward(as_tensor(x), weight, bias)
+    if module.kernel_size == (1, 1, 1) and stride == 1 and padding == (0, 0, 0):
+        return F.linear(as_tensor(x).movedim(1, 4), weight.flatten(1), bias).movedim(4, 1)
+    x = Map.of(x)
+    (kernels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
+    sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
+    evenly = module.padding != "same" or all(s % 2 for s in size)
+    if not evenly or min(sizes) < 1 or any(p >= s for p, s in zip(padding, size, strict=True)):
+        return module._conv_forward(x.tensor(), weight, bias)
+    if (
+        size[2] == bands
+        and sizes[2] == stride == 1
+        and min(kernels, of_x * bands) >= spatial.KERNELS
+    ):
+        out = x.store.like(kernels, *sizes)
+        return Map(_SpatialConvolution.apply(x.token, weight, bias, x.store, out, padding), out)
+    if size[2] > 1 and is_2d(module, bands):
+        return conv_2d(module, x.tensor(), weight, bias)
+    if kernels < KERNELS or (x.token.requires_grad and (stride > 1 or of_x < KERNELS)):
+        return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
+    out = x.store.like(kernels, *sizes[:2], -(-sizes[2] // stride))
+    if [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS:
+        return Map(_FourierConvolution.apply(x.token, weight, bias, x.store, out, padding[2]), out)
+    return Map(_Convolution.apply(x.token, weight, bias, x.store, out, padding, stride), out)
+
+
+def _padding(module: nn.Conv3d) -> tuple[int, int, int]:
+    if module.padding == "same":
+        return tuple(size // 2 for size in module.kernel_size)
+    return (0, 0, 0) if module.padding == "valid" else module.padding
+
+
+class _Convolution(torch.autograd.Function):
+    """`nn.functional.conv3d` with a stride along the bands only."""
+
+    @staticmethod
+    def forward(ctx, token, weight, bias, x, out, padding, stride):
+        ctx.save_for_backward(weight)
+        ctx.stores, ctx.how, ctx.has_bias = (x, out), (padding, stride), bias is not None
+        _convolve(x, weight, bias, padding, stride, out.array)
+        return token.new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, token):
+        (weight,), (x, out), (padding, stride) = ctx.saved_tensors, ctx.stores, ctx.how
+        size, of_x = tuple(weight.shape[2:]), x.array
+        turned = weight.flip(2, 3, 4).transpose(0, 1)
+        in_passing = turned[:0]
+        if ctx.needs_input_grad[0]:  # the convolution of the output's gradient, turned around
+            of_x = x.empty()
+            if size[:2] == (1, 1):
+                in_passing = turned
+            else:
+                array = out.take_gradient_array()
+                out.add_gradient(array)
+                around = tuple(s - 1 - p for s, p in zip(size, padding, strict=True))
+                _convolve(Store(array, out.used), turned, None, around, 1, of_x)
+        of_weight, of_bias, sums = convolution.weight_gradient(
+            x.array, tuple(x.norm), x.used, padding, size, stride,
+            out.take_gradient().flat(), out.array.shape, _kernels_last(in_passing), of_x, threads(),
+        )  # fmt: skip
+        if ctx.needs_input_grad[0]:
+            x.add_gradient(of_x, own=True)
+            x.sums = (x.gradients[-1].array, sums) if len(in_passing) else None
+        kernels, of_kernels, *_ = weight.shape
+        of_weight = torch.from_numpy(of_weight).view(kernels, *size[:2], of_kernels, size[2])
+        of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
+        return token, of_weight.permute(0, 3, 1, 2, 4), of_bias, None, None, None, None
+
+
+def _convolve(
+    x: Store, weight: Tensor, bias: Tensor | None, padding: tuple, stride: int, out: np.ndarray
+) -> None:
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    convolution.convolve(
+        x.array, tuple(x.norm), padding, tuple(weight.shape[2:]), stride, _kernels_last(weight),
+        bias.detach().numpy(), out, threads(),
+    )  # fmt: skip
+
+
+def _kernels_last(weight: Tensor) -> np.ndarray:
+    """Arrange weights for `common/convolution.py`: (kernels out, rows, cols, kernels in, bands)."""
+    return weight.detach().permute(0, 2, 3, 1, 4).contiguous().numpy()
+
+
+class _FourierConvolution(torch.autograd.Function):
+    """The same with kernels of `TAPS` bands, by short Fourier transforms."""
+
+    @staticmethod
+    def forward(ctx, token, weight, bias, x, out, padding):
+        transform = torch.from_numpy(weights_transform(x.array.dtype))
+        transformed = (transform @ weight.reshape(-1, TAPS).t()).view(-1, *weight.shape[:2])
+        ctx.stores, ctx.padding, ctx.has_bias = (x, out), padding, bias is not None
+        ctx.weights = transform, transformed
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        fourier.convolve(
+            x.array, tuple(x.norm), padding, transformed.transpose(1, 2).contiguous().numpy(),
+            bias.detach().numpy(), out.array, threads(),
+        )  # fmt: skip
+        return token.new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, token):
+        (x, out), (transform, transformed) = ctx.stores, ctx.weights
+        with_x, gradient = ctx.needs_input_grad[0], out.take_gradient()
+        of_x = x.array
+        if with_x:
+            in_place = gradient.own and out.array.shape == x.array.shape
+            of_x = gradient.array.reshape(x.array.shape) if in_place else x.empty()
+        of_weight, of_bias, sums = fourier.weight_gradient(
+            x.array, tuple(x.norm), x.used, ctx.padding, gradient.flat(),
+            out.array.shape, (transformed if with_x else transformed[:0]).numpy(), of_x, threads(),
+        )  # fmt: skip
+        if with_x:
+            x.add_gradient(of_x, own=True)
+            x.sums = x.gradients[-1].array, sums
+        of_weight = torch.from_numpy(of_weight)
+        of_weight = (of_weight.flatten(1).t() @ transform).view(*of_weight.shape[1:], 1, 1, TAPS)
+        of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
+        return token, of_weight, of_bias, None, None, None
+
+
+class _SpatialConvolution(torch.autograd.Function):
+    """The same with kernels that fill the band axis."""
+
+    @staticmethod
+    def forward(ctx, token, weight, bias, x, out, padding):
+        ctx.save_for_backward(weight)
+        ctx.stores, ctx.has_bias = (x, out), bias is not None
+        ctx.how = padding[:2], tuple(weight.shape[2:4])
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        spatial.convolve(
+            x.array, tuple(x.norm), *ctx.how, _SpatialConvolution.weights(weight),
+            bias.detach().numpy(), out.array, threads(),
+        )  # fmt: skip
+        return token.new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, token):
+        (weight,), (x, out), (padding, size) = ctx.saved_tensors, ctx.stores, ctx.how
+        weights = _SpatialConvolution.weights(weight)
+        of_x = x.empty() if ctx.needs_input_grad[0] else x.array[:0]
+        of_weight, of_bias = spatial.gradients(
+            x.array, tuple(x.norm), x.used, padding, size, out.take_gradient().flat(),
+            out.array.shape, weights, of_x, threads(),
+        )  # fmt: skip
+        if ctx.needs_input_grad[0]:
+            x.add_gradient(of_x, own=True)
+        of_kernels, bands = x.array.shape[2:4]
+        of_weight = torch.from_numpy(of_weight).view(len(weights), *size, of_kernels, bands)
+        of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
+        return token, of_weight.permute(0, 3, 1, 2, 4), of_bias, None, None, None
+
+    @staticmethod
+    def weights(weight):
+        """Arrange weights for `common/spatial.py`."""
+        kernels, _, rows, cols, _ = weight.shape
+        return _kernels_last(weight).reshape(kernels, rows * cols, -1)
