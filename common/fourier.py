@@ -74,7 +74,8 @@ def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, thre
 
     `shape` is the output's; the first `used` lanes hold patches.  `weights` may be those of the
     convolution, ``(SLOTS, kernels out, kernels in)``, transformed: then the gradient of the input
-    is written to `of_x` in passing.  Otherwise `weights` is empty.
+    is written to `of_x` in passing.  That may be the output's gradient's own array, for a place is
+    written after it was read.  Otherwise `weights` is empty.
 
     Returns
     -------

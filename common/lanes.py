@@ -183,7 +183,10 @@ def work_out(shape, norm, x, out, threads):
 
 @on_all_threads
 def work_out_gradient(shape, gradient, plus, other, masked, output, out, threads):
-    """out = the gradient [+ other where `plus`], zero where `masked` and output is not positive."""
+    """out = the gradient [+ other where `plus`], zero where `masked` and output is not positive.
+
+    It may be the gradient's own array, or `other`.
+    """
     rows, cols, kernels, bands, lanes = shape
     length = rows * cols * kernels
     gradients = rooms(threads, bands * LANES, out)

@@ -1,4 +1,4 @@
-"""The two loops that nearly all of the arithmetic is done in, and the sum of what the second gives.
+"""The loops that nearly all of the arithmetic is done in, and the sum of what the second gives.
 
 Each keeps 24 vectors of sums in the processor's registers (6 without AVX-512, where a vector takes
 two of 16 registers or more).  Arrays are flat, and places in them count numbers.
