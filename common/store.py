@@ -11,8 +11,10 @@ from common import lanes
 from common.maps import Gradient, Norm
 from common.vectors import LANES
 
-_TORCH = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
-_NOTHING = {kind: np.empty(0, kind) for kind in _TORCH}  # where an array is asked for but not used
+LINE = 64  # bytes of a line of the cache
+_NOTHING = {  # where an array is asked for but not used
+    kind: np.empty(0, kind) for kind in (np.dtype(np.float32), np.dtype(np.float64))
+}
 _AS_IT_IS = {
     kind: Norm(False, nothing, nothing, kind.type(0), kind.type(0))
     for kind, nothing in _NOTHING.items()
@@ -148,5 +150,12 @@ def _is_worked_out(gradient: Gradient) -> bool:
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Room for numbers, from PyTorch's allocator: it begins at a line of the cache."""
-    return torch.empty(shape, dtype=_TORCH[dtype]).numpy()
+    """Room for numbers that begins at a line of the cache.
+
+    Asked of malloc as it is: rooms that malloc aligns itself leave splinters around them, which
+    others then fill, so that no later map fits where one has been and the heap grows.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + size].view(dtype).reshape(shape)
