@@ -92,11 +92,15 @@ class _Convolution(torch.autograd.Function):
 def _convolve(
     x: Store, weight: Tensor, bias: Tensor | None, padding: tuple, stride: int, out: np.ndarray
 ) -> None:
-    bias = weight.new_zeros(len(weight)) if bias is None else bias
     convolution.convolve(
         x.array, tuple(x.norm), padding, tuple(weight.shape[2:]), stride, _kernels_last(weight),
-        bias.detach().numpy(), out, threads(),
+        _bias(weight, bias), out, threads(),
     )  # fmt: skip
+
+
+def _bias(weight: Tensor, bias: Tensor | None) -> np.ndarray:
+    """A bias as compiled code takes it; zeros where there is none."""
+    return (weight.new_zeros(len(weight)) if bias is None else bias).detach().numpy()
 
 
 def _kernels_last(weight: Tensor) -> np.ndarray:
@@ -113,10 +117,9 @@ class _FourierConvolution(torch.autograd.Function):
         transformed = (transform @ weight.reshape(-1, TAPS).t()).view(-1, *weight.shape[:2])
         ctx.stores, ctx.padding, ctx.has_bias = (x, out), padding, bias is not None
         ctx.weights = transform, transformed
-        bias = weight.new_zeros(len(weight)) if bias is None else bias
         fourier.convolve(
             x.array, tuple(x.norm), padding, transformed.transpose(1, 2).contiguous().numpy(),
-            bias.detach().numpy(), out.array, threads(),
+            _bias(weight, bias), out.array, threads(),
         )  # fmt: skip
         return token.new_zeros(())
 
@@ -150,10 +153,9 @@ class _SpatialConvolution(torch.autograd.Function):
         ctx.save_for_backward(weight)
         ctx.stores, ctx.has_bias = (x, out), bias is not None
         ctx.how = padding[:2], tuple(weight.shape[2:4])
-        bias = weight.new_zeros(len(weight)) if bias is None else bias
         spatial.convolve(
             x.array, tuple(x.norm), *ctx.how, _SpatialConvolution.weights(weight),
-            bias.detach().numpy(), out.array, threads(),
+            _bias(weight, bias), out.array, threads(),
         )  # fmt: skip
         return token.new_zeros(())
 
