@@ -27,7 +27,9 @@ from common.vectors import LANES, fetch
 
 KERNELS, BLOCKS = (4, 5) if AVX512 else (6, 1)  # of a tile of products
 _wide_tile, _narrow_tile = output_tile(KERNELS, BLOCKS), output_tile(KERNELS, 1)
-_transform, _transform_gradient = transform(OUTPUTS + TAPS - 1), transform(OUTPUTS)
+_transform = transform(OUTPUTS + TAPS - 1, pairs=True, halves=False)
+_transform_apart = transform(OUTPUTS + TAPS - 1, pairs=False, halves=True)
+_transform_gradient = transform(OUTPUTS, pairs=True, halves=True)
 _back, _back_gradient = transform_back(OUTPUTS, 0), transform_back(OUTPUTS + TAPS - 1, TAPS - 1)
 
 
@@ -35,16 +37,18 @@ _back, _back_gradient = transform_back(OUTPUTS, 0), transform_back(OUTPUTS + TAP
 def convolve(x, norm, padding, weights, bias, out, threads):
     """Write the convolution of the map `x`, read as `norm` says, to the map `out`.
 
-    `weights` are ``(SLOTS, kernels in, kernels out)``, transformed by `weights_transform`.
+    `weights` are ``(SLOTS, kernels in, kernels out)``, transformed by `weights_transform`.  Given
+    as pairs of bfloat16 numbers, for two kernels in each, that is what will be multiplied.
     """
     rows, cols, kernels, bands, lanes = out.shape
     groups, of_x, blocks = lanes // LANES, x.shape[2], -(-bands // OUTPUTS)
     places, length = rows * cols * groups, _length(blocks)
     starts, no_bias = first_kernels(kernels, KERNELS), np.zeros_like(bias)
     flat_x, flat_out = x.reshape(-1), out.reshape(-1)
-    tiles, step, step_in = _tiles(weights, starts), _step(kernels, blocks), _step(of_x, blocks)
+    rows_in = weights.shape[1]
+    tiles, step, step_in = _tiles(weights, starts), _step(kernels, blocks), _step(rows_in, blocks)
     inputs = rooms(threads, of_x * length, x)
-    of_inputs = rooms(threads, SLOTS * step_in, x)
+    of_inputs = rooms(threads, SLOTS * step_in, weights)
     products = rooms(threads, SLOTS * step, x)
     rows_out = rooms(threads, length, x)
     for thread in numba.prange(threads):
@@ -52,10 +56,14 @@ def convolve(x, norm, padding, weights, bias, out, threads):
         for index in range(thread * places // threads, (thread + 1) * places // threads):
             place, group = index // groups, index % groups
             _read(x, norm, place, group, padding, length, inputs[thread])
-            _transform_rows(inputs[thread], of_x, length, blocks, slots)
+            for row in range(rows_in):
+                for block in range(blocks):
+                    at = row * (of_x // rows_in) * length + block * OUTPUTS * LANES
+                    here = (row * blocks + block) * LANES
+                    _transform(inputs[thread], at, length, slots, here, step_in, slots, 0, 0, 0)
             for slot in range(SLOTS):
                 _multiply(
-                    slots, slot * step_in, of_x, blocks, tiles[slot], starts,
+                    slots, slot * step_in, rows_in, blocks, tiles[slot], starts,
                     no_bias if slot else bias, product, PARTNERS[slot] * step,
                     flat_x, flat_out, index + 1, places, slot,
                 )  # fmt: skip
@@ -75,7 +83,8 @@ def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, thre
     `shape` is the output's; the first `used` lanes hold patches.  `weights` may be those of the
     convolution, ``(SLOTS, kernels out, kernels in)``, transformed: then the gradient of the input
     is written to `of_x` in passing.  That may be the output's gradient's own array, for a place is
-    written after it was read.  Otherwise `weights` is empty.
+    written after it was read.  Otherwise `weights` has no slots.  As pairs, for two kernels out in
+    each, they have all products made of bfloat16 numbers.
 
     Returns
     -------
@@ -115,17 +124,25 @@ def _sum_gradients(
     groups, threads = lanes // LANES, len(sums)
     kernels_in, blocks = x.shape[2], -(-bands // OUTPUTS)
     places, length = rows * cols * groups, _length(blocks)
-    step, step_in = _step(kernels, blocks), _step(kernels_in, blocks)
+    rows_out = weights.shape[1]
+    per_row = kernels // rows_out  # 2 where weights are pairs
+    vectors = -(-blocks // per_row)
+    step, step_in = _step(rows_out, blocks), _step(kernels_in, blocks)
+    apart, apart_in = _step(kernels, vectors), _step(kernels_in, vectors)
+    of_inputs_at = 0 if per_row == 1 else SLOTS * step_in
     tile_starts, no_bias = first_kernels(kernels_in, KERNELS), np.zeros(kernels_in, x.dtype)
     tiles = _tiles(weights, tile_starts)
     inputs, gradients = rooms(threads, kernels_in * length, x), rooms(threads, kernels * length, x)
-    slots_of_inputs = rooms(threads, SLOTS * step_in, x)
-    slots_of_gradients = rooms(threads, SLOTS * step, x)
+    slots_back = rooms(threads, of_inputs_at + SLOTS * apart_in, x)
+    slots_of_gradients = rooms(threads, SLOTS * step, weights)
+    halves_of_gradients = rooms(threads, 0 if per_row == 1 else SLOTS * apart, weights)
     flat_x = x.reshape(-1)
     rows_back = rooms(threads, length, x)
     for thread in numba.prange(threads):
         row, g = inputs[thread], gradients[thread]
-        slots, of_gradient = slots_of_inputs[thread], slots_of_gradients[thread]
+        slots, of_gradient = slots_back[thread], slots_of_gradients[thread]
+        of_inputs = slots[of_inputs_at:].view(weights.dtype)  # may lie where `slots` will
+        halves = of_gradient if per_row == 1 else halves_of_gradients[thread]
         flat_bias, flat_sums = bias_sums[thread].reshape(-1), sums[thread].reshape(-1)
         for index in range(thread * places // threads, (thread + 1) * places // threads):
             place, group = index // groups, index % groups
@@ -134,19 +151,33 @@ def _sum_gradients(
             if not valid[first + LANES - 1]:
                 count = len(row) // LANES
                 clear_lanes(count, row, 0, LANES, valid, first, row, 0, LANES)
-            _transform_rows(row, kernels_in, length, blocks, slots)
+            for k in range(0, kernels_in, per_row):
+                for block in range(blocks):
+                    at = k * length + block * OUTPUTS * LANES
+                    here = k * vectors * LANES + block * LANES // per_row
+                    _transform_apart(
+                        row, at, length, of_inputs, here, apart_in,
+                        of_inputs, here, vectors * LANES, apart_in,
+                    )  # fmt: skip
             for k in range(kernels):
                 here = (place * kernels + k) * bands * lanes + first
                 read_gradient(gradient, here, lanes, bands, k, first, g, k * length, LANES)
                 sum_row(bands, g, k * length, LANES, flat_bias, k * lanes + first)
+            for k in range(0, kernels, per_row):
                 for block in range(blocks):
                     at = k * length + block * OUTPUTS * LANES
-                    _transform_gradient(g, at, of_gradient, (k * blocks + block) * LANES, step)
-            _add_products(of_gradient, step, starts, slots, step_in, starts_in, blocks, flat_sums)
+                    _transform_gradient(
+                        g, at, length, of_gradient, (k // per_row * blocks + block) * LANES, step,
+                        halves, k * vectors * LANES + block * LANES // per_row, vectors * LANES,
+                        apart,
+                    )  # fmt: skip
+            _add_products(
+                halves, apart, starts, of_inputs, apart_in, starts_in, vectors, flat_sums
+            )
             if tiles.size:
                 for slot in range(SLOTS):
                     _multiply(
-                        of_gradient, PARTNERS[slot] * step, kernels, blocks, tiles[slot],
+                        of_gradient, PARTNERS[slot] * step, rows_out, blocks, tiles[slot],
                         tile_starts, no_bias, slots, slot * step_in,
                         gradient[0], flat_x, index + 1, places, slot,
                     )  # fmt: skip
@@ -226,15 +257,6 @@ def _read(x, norm, place, group, padding, length, inputs):
     for k in range(kernels):
         here = (place * kernels + k) * bands * lanes + group * LANES
         read_row(flat, here, lanes, bands, norm, k, inputs, k * length + padding * LANES, LANES)
-
-
-@compiled
-def _transform_rows(inputs, kernels, length, blocks, slots):
-    """Write the slots of what `_read` read."""
-    for k in range(kernels):
-        for block in range(blocks):
-            at, here = k * length + block * OUTPUTS * LANES, (k * blocks + block) * LANES
-            _transform(inputs, at, slots, here, _step(kernels, blocks))
 
 
 @compiled

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from common import batch_last, channels_last
 from common.files import one_process_at_a_time
 from common.layers import WeightedSum
+from common.tiles import BFLOAT16
 
 
 def use_fast_form(
@@ -34,7 +35,7 @@ def use_fast_form(
         None for the parameters' own type.
     """
     model, on_cpu = model.to(device), torch.device(device).type == "cpu"
-    form = batch_last if on_cpu and dtype != torch.bfloat16 else channels_last
+    form = batch_last if on_cpu and (dtype != torch.bfloat16 or BFLOAT16) else channels_last
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             along_bands = module.kernel_size[2] > 1

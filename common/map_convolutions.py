@@ -40,7 +40,9 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
     out = x.store.like(kernels, *sizes[:2], -(-sizes[2] // stride))
     if [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS:
-        return Map(_FourierConvolution.apply(x.token, weight, bias, x.store, out, padding[2]), out)
+        in_pairs = module.compute_dtype == torch.bfloat16 and kernels % 2 == of_x % 2 == 0
+        how = x.store, out, padding[2], in_pairs
+        return Map(_FourierConvolution.apply(x.token, weight, bias, *how), out)
     return Map(_Convolution.apply(x.token, weight, bias, x.store, out, padding, stride), out)
 
 
@@ -112,13 +114,13 @@ class _FourierConvolution(torch.autograd.Function):
     """The same with kernels of `TAPS` bands, by short Fourier transforms."""
 
     @staticmethod
-    def forward(ctx, token, weight, bias, x, out, padding):
+    def forward(ctx, token, weight, bias, x, out, padding, in_pairs):
         transform = torch.from_numpy(weights_transform(x.array.dtype))
         transformed = (transform @ weight.reshape(-1, TAPS).t()).view(-1, *weight.shape[:2])
         ctx.stores, ctx.padding, ctx.has_bias = (x, out), padding, bias is not None
-        ctx.weights = transform, transformed
+        ctx.weights, ctx.in_pairs = (transform, transformed), in_pairs
         fourier.convolve(
-            x.array, tuple(x.norm), padding, transformed.transpose(1, 2).contiguous().numpy(),
+            x.array, tuple(x.norm), padding, _pairs(transformed.transpose(1, 2), in_pairs),
             _bias(weight, bias), out.array, threads(),
         )  # fmt: skip
         return token.new_zeros(())
@@ -134,7 +136,8 @@ class _FourierConvolution(torch.autograd.Function):
             of_x = gradient.array.reshape(x.array.shape) if in_place else x.empty()
         of_weight, of_bias, sums = fourier.weight_gradient(
             x.array, tuple(x.norm), x.used, ctx.padding, gradient.flat(),
-            out.array.shape, (transformed if with_x else transformed[:0]).numpy(), of_x, threads(),
+            out.array.shape, _pairs(transformed if with_x else transformed[:0], ctx.in_pairs), of_x,
+            threads(),
         )  # fmt: skip
         if with_x:
             x.add_gradient(of_x, own=True)
@@ -142,7 +145,16 @@ class _FourierConvolution(torch.autograd.Function):
         of_weight = torch.from_numpy(of_weight)
         of_weight = (of_weight.flatten(1).t() @ transform).view(*of_weight.shape[1:], 1, 1, TAPS)
         of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
-        return token, of_weight, of_bias, None, None, None
+        return token, of_weight, of_bias, None, None, None, None
+
+
+def _pairs(weights: Tensor, in_pairs: bool) -> np.ndarray:
+    """Weights (slots, kernels, …) as they are, or rounded to bfloat16 and kernels in pairs."""
+    if not in_pairs:
+        return weights.contiguous().numpy()
+    slots, kernels, others = weights.shape
+    pairs = weights.to(torch.bfloat16).view(slots, kernels // 2, 2, others).transpose(2, 3)
+    return pairs.contiguous().view(torch.int32).squeeze(3).numpy()
 
 
 class _SpatialConvolution(torch.autograd.Function):

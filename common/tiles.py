@@ -10,7 +10,9 @@ from numba.extending import intrinsic
 
 from common.vectors import LANES, Code
 
-AVX512 = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+AVX512 = _FEATURES.get("avx512f", False)
+BFLOAT16 = _FEATURES.get("avx512bf16", False)  # products of pairs
 PRODUCTS = 4  # rows of a product tile: its sums are the lanes of one vector
 OFFSETS, GRADIENT_KERNELS = (6, 4) if AVX512 else (3, 2)
 
@@ -26,7 +28,7 @@ def output_tile(kernels: int, bands: int):
         """out[k, b] = bias[k] + the sum over i of x[start + offsets[i] + b] * weights[i, k]."""
 
         def generate(context, builder, signature, values):
-            code, kinds = Code(context, builder, x.dtype), signature.args
+            code, kinds = Code(context, builder, out.dtype), signature.args
             band_step, count, kernel_step, out_band_step = (values[i] for i in (2, 4, 11, 12))
             x_at, weights_at, bias_at, out_at = (
                 code.pointer(kinds[i], values[i], values[i + 1]) for i in (0, 5, 7, 9)
@@ -96,7 +98,7 @@ def product_tile(_, x, x_at, x_step, y, y_at, y_step, count, sums, at):
     """
 
     def generate(context, builder, signature, values):
-        code, kinds = Code(context, builder, x.dtype), signature.args
+        code, kinds = Code(context, builder, sums.dtype), signature.args
         x_at, y_at, sums_at = (code.pointer(kinds[i], values[i], values[i + 1]) for i in (0, 3, 7))
         x_step, y_step, count = values[2], values[5], values[6]
         one = count.type(LANES)

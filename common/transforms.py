@@ -106,24 +106,48 @@ def weights_transform(like: np.dtype) -> np.ndarray:
     return np.array(rows, like)
 
 
-def transform(inputs: int):
-    """Make the transform of so many vectors; the rest of 16 are zero."""
+def transform(inputs: int, pairs: bool, halves: bool):
+    """Make the transform of so many vectors; the rest of 16 are zero.
+
+    Where the outputs are arrays of int32, two rows are transformed at once and rounded to bfloat16:
+    to `pairs` of what both rows have in a lane, to `halves` which keep them apart, or to both.
+    """
 
     @intrinsic
-    def function(_, x, at, out, out_at, slot_step):
-        """out[i * slot_step] = slot i of the vectors at x[at], one after another."""
+    def function(_, x, at, step, out, out_at, slot_step, apart, apart_at, apart_step, apart_slot):
+        """out[out_at + i * slot_step] = slot i of the vectors at x[at], one after another.
+
+        In bfloat16 it holds the pairs of this row and the one a `step` further.  Halves go to
+        apart[apart_at + i * apart_slot], those of the second row an `apart_step` further.
+        """
 
         def generate(context, builder, signature, values):
             code, kinds = Code(context, builder, x.dtype), signature.args
-            x_at = code.pointer(kinds[0], values[0], values[1])
-            place = code.pointer(kinds[2], values[2], values[3])
-            step = values[4].type(LANES)
-            slots = _PROGRAM.run([code.load(code.moved(x_at, i, step)) for i in range(inputs)])
-            for i, slot in enumerate(slots):
-                code.store(slot, code.moved(place, i, values[4]))
+            x_at, out_at_, apart_at_ = (
+                code.pointer(kinds[i], values[i], values[i + 1]) for i in (0, 3, 6)
+            )
+            one = values[1].type(LANES)
+
+            def slots(row):
+                return _PROGRAM.run([code.load(code.moved(row, i, one)) for i in range(inputs)])
+
+            if out.dtype == x.dtype:
+                for i, slot in enumerate(slots(x_at)):
+                    code.store(slot, code.moved(out_at_, i, values[5]))
+                return context.get_dummy_value()
+            both = zip(slots(x_at), slots(code.moved(x_at, 1, values[2])), strict=True)
+            for i, (first, second) in enumerate(both):
+                rounded = first.in_bfloat16(second)
+                if pairs:
+                    code.store(rounded.pairs(), code.moved(out_at_, i, values[5]))
+                if halves:
+                    place = code.moved(apart_at_, i, values[9])
+                    for row, half in enumerate(rounded.halves()):
+                        code.store(half, code.moved(place, row, values[8]))
             return context.get_dummy_value()
 
-        return types.void(x, types.intp, out, types.intp, types.intp), generate
+        i = types.intp
+        return types.void(x, i, i, out, i, i, apart, i, i, i), generate
 
     return function
 

@@ -3,6 +3,9 @@
 Left to itself LLVM turns few of the loops over feature maps into good vector code.  So the
 innermost ones are made of its vector operations here, from a line of arithmetic each, and compiled
 for the processor at hand.  Nothing is reordered when they are compiled or read from a cache.
+
+Where the processor multiplies bfloat16 numbers, it does so in pairs: an array of int32 holds two of
+them in each of its numbers.
 """
 
 from collections.abc import Callable, Iterable
@@ -47,19 +50,41 @@ class Vector:
         return Vector(self.code, builder.select(above, self.value, self.code.type(None)))
 
     def times_plus(self, factor: "Vector", summand: "Vector") -> "Vector":
-        """Self * factor + summand, rounded once."""
+        """Self * factor + summand, rounded once; of pairs, both products are added."""
+        if self.value.type != summand.value.type:
+            return self.code.pair_products(self, factor, summand)
         operands = [self.value, factor.value, summand.value]
         return Vector(self.code, self.code.builder.call(self.code.multiply_add, operands))
+
+    def in_bfloat16(self, other: "Vector") -> "Vector":
+        """Self and other rounded to bfloat16, to be stored as `pairs` or `halves`."""
+        return Vector(self.code, self.code.rounded(other.value, self.value))
+
+    def pairs(self) -> "Vector":
+        """Of two vectors in bfloat16, what lane i of both holds as number i of an int32 array."""
+        order = [i // 2 + LANES * (i % 2) for i in range(2 * LANES)]
+        shuffled = self.code.builder.shuffle_vector(self.value, self.value, _order(order))
+        return self.code.seen_as(shuffled, ir.IntType(32), LANES)
+
+    def halves(self) -> tuple["Vector", "Vector"]:
+        """Two vectors in bfloat16, neighbouring lanes being pairs: 8 numbers of an int32 array."""
+        return tuple(
+            self.code.seen_as(
+                self.code.builder.shuffle_vector(self.value, self.value, _order(lanes)),
+                ir.IntType(32),
+                LANES // 2,
+            )
+            for lanes in (range(LANES), range(LANES, 2 * LANES))
+        )
 
     def paired(self, other: "Vector") -> "Vector":
         """Sums of lanes i and i + 8, of self in the even places and of other in the odd ones."""
         builder, half = self.code.builder, LANES // 2
         halves = ([i // 2 + first + LANES * (i % 2) for i in range(LANES)] for first in (0, half))
-        order = ir.VectorType(ir.IntType(32), LANES)
         return Vector(
             self.code,
             builder.fadd(
-                *(builder.shuffle_vector(self.value, other.value, order(h)) for h in halves)
+                *(builder.shuffle_vector(self.value, other.value, _order(h)) for h in halves)
             ),
         )
 
@@ -67,10 +92,23 @@ class Vector:
         """The sum of the lanes: pairs far apart first."""
         builder, value, half = self.code.builder, self.value, LANES // 2
         while half:
-            order = ir.VectorType(ir.IntType(32), LANES)([(i + half) % LANES for i in range(LANES)])
-            value = builder.fadd(value, builder.shuffle_vector(value, value, order))
+            order = [(i + half) % LANES for i in range(LANES)]
+            value = builder.fadd(value, builder.shuffle_vector(value, value, _order(order)))
             half //= 2
         return builder.extract_element(value, ir.IntType(32)(0))
+
+
+class _BFloat16(ir.Type):
+    """LLVM's type, which llvmlite does not know."""
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat16)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat16)
 
 
 class Code:
@@ -78,7 +116,7 @@ class Code:
 
     def __init__(self, context, builder, number) -> None:
         self.context, self.builder = context, builder
-        self.type = ir.VectorType(context.get_value_type(number), LANES)
+        self.type = _vector(context.get_value_type(number))
         self.multiply_add = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(self.type, [self.type] * 3),
@@ -96,19 +134,18 @@ class Code:
         return self.builder.gep(pointer, [self.builder.mul(count, step)])
 
     def load(self, pointer) -> Vector:
-        pointer = self.builder.bitcast(pointer, self.type.as_pointer())
+        pointer = self.builder.bitcast(pointer, _vector(pointer.type.pointee).as_pointer())
         return Vector(self, self.builder.load(pointer, align=4))
 
     def store(self, vector: Vector, pointer) -> None:
-        pointer = self.builder.bitcast(pointer, self.type.as_pointer())
+        pointer = self.builder.bitcast(pointer, vector.value.type.as_pointer())
         self.builder.store(vector.value, pointer, align=4)
 
     def repeated(self, number) -> Vector:
         """A vector that holds one number in all lanes."""
-        undefined, first = self.type(ir.Undefined), ir.IntType(32)(0)
+        undefined, first = _vector(number.type)(ir.Undefined), ir.IntType(32)(0)
         one = self.builder.insert_element(undefined, number, first)
-        lanes = ir.VectorType(ir.IntType(32), LANES)(None)
-        return Vector(self, self.builder.shuffle_vector(one, undefined, lanes))
+        return Vector(self, self.builder.shuffle_vector(one, undefined, _order([0] * LANES)))
 
     def constant(self, number: float) -> Vector:
         """A vector that holds one number, known already, in all lanes."""
@@ -117,6 +154,31 @@ class Code:
     def repeated_at(self, pointer, index: int) -> Vector:
         """A vector of the number `index` elements further."""
         return self.repeated(self.builder.load(self.builder.gep(pointer, [ir.IntType(64)(index)])))
+
+    def pair_products(self, x: Vector, y: Vector, summand: Vector) -> Vector:
+        """Per lane, both products of the pairs in x and y, added to the summand (AVX512-BF16)."""
+        pairs = _vector(_BFloat16(), 2 * LANES)
+        operands = [summand.value, *(self.builder.bitcast(v.value, pairs) for v in (x, y))]
+        return Vector(self, self._call("dpbf16ps", self.type, [self.type, pairs, pairs], operands))
+
+    def rounded(self, high, low):
+        """Two vectors of float32 rounded to bfloat16, `low` first (AVX512-BF16)."""
+        pairs, single = _vector(_BFloat16(), 2 * LANES), _vector(ir.FloatType())
+        value = self._call("cvtne2ps2bf16", pairs, [single, single], [high, low])
+        return self.builder.bitcast(value, _vector(ir.IntType(16), 2 * LANES))
+
+    def seen_as(self, value, number, count: int) -> Vector:
+        """The same bits as so many numbers of another type."""
+        return Vector(self, self.builder.bitcast(value, _vector(number, count)))
+
+    def _call(self, name: str, result, kinds: list, operands: list):
+        """Call an instruction of AVX512-BF16."""
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(result, kinds),
+            f"llvm.x86.avx512bf16.{name}.512",
+        )
+        return self.builder.call(function, operands)
 
     def loop(self, count, sums: list[Vector], step: Callable) -> list[Vector]:
         """Loop `count` times, once at least: `step(index, sums)` returns the new sums."""
@@ -134,6 +196,16 @@ class Code:
         builder.cbranch(builder.icmp_signed("<", following[0], count), body, after)
         builder.position_at_end(after)
         return totals
+
+
+def _vector(number, count: int = LANES) -> ir.VectorType:
+    return ir.VectorType(number, count)
+
+
+def _order(lanes: Iterable[int]):
+    """The mask of a shuffle."""
+    lanes = list(lanes)
+    return _vector(ir.IntType(32), len(lanes))(lanes)
 
 
 def along_bands(
