@@ -24,6 +24,7 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
     x = Map.of(x)
     (kernels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
     sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
+    in_pairs = module.compute_dtype == torch.bfloat16
     evenly = module.padding != "same" or all(s % 2 for s in size)
     if not evenly or min(sizes) < 1 or any(p >= s for p, s in zip(padding, size, strict=True)):
         return module._conv_forward(x.tensor(), weight, bias)
@@ -33,15 +34,15 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         and min(kernels, of_x * bands) >= spatial.KERNELS
     ):
         out = x.store.like(kernels, *sizes)
-        return Map(_SpatialConvolution.apply(x.token, weight, bias, x.store, out, padding), out)
+        how = x.store, out, padding, in_pairs and of_x * bands % 2 == kernels % 2 == 0
+        return Map(_SpatialConvolution.apply(x.token, weight, bias, *how), out)
     if size[2] > 1 and is_2d(module, bands):
         return conv_2d(module, x.tensor(), weight, bias)
     if kernels < KERNELS or (x.token.requires_grad and (stride > 1 or of_x < KERNELS)):
         return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
     out = x.store.like(kernels, *sizes[:2], -(-sizes[2] // stride))
     if [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS:
-        in_pairs = module.compute_dtype == torch.bfloat16 and kernels % 2 == of_x % 2 == 0
-        how = x.store, out, padding[2], in_pairs
+        how = x.store, out, padding[2], in_pairs and of_x % 2 == kernels % 2 == 0
         return Map(_FourierConvolution.apply(x.token, weight, bias, *how), out)
     return Map(_Convolution.apply(x.token, weight, bias, x.store, out, padding, stride), out)
 
@@ -120,7 +121,7 @@ class _FourierConvolution(torch.autograd.Function):
         ctx.stores, ctx.padding, ctx.has_bias = (x, out), padding, bias is not None
         ctx.weights, ctx.in_pairs = (transform, transformed), in_pairs
         fourier.convolve(
-            x.array, tuple(x.norm), padding, _pairs(transformed.transpose(1, 2), in_pairs),
+            x.array, tuple(x.norm), padding, _numbers(transformed.transpose(1, 2), 1, in_pairs),
             _bias(weight, bias), out.array, threads(),
         )  # fmt: skip
         return token.new_zeros(())
@@ -136,8 +137,8 @@ class _FourierConvolution(torch.autograd.Function):
             of_x = gradient.array.reshape(x.array.shape) if in_place else x.empty()
         of_weight, of_bias, sums = fourier.weight_gradient(
             x.array, tuple(x.norm), x.used, ctx.padding, gradient.flat(),
-            out.array.shape, _pairs(transformed if with_x else transformed[:0], ctx.in_pairs), of_x,
-            threads(),
+            out.array.shape, _numbers(transformed if with_x else transformed[:0], 1, ctx.in_pairs),
+            of_x, threads(),
         )  # fmt: skip
         if with_x:
             x.add_gradient(of_x, own=True)
@@ -148,25 +149,25 @@ class _FourierConvolution(torch.autograd.Function):
         return token, of_weight, of_bias, None, None, None, None
 
 
-def _pairs(weights: Tensor, in_pairs: bool) -> np.ndarray:
-    """Weights (slots, kernels, …) as they are, or rounded to bfloat16 and kernels in pairs."""
+def _numbers(weights: Tensor, axis: int, in_pairs: bool) -> np.ndarray:
+    """Weights as compiled code takes them: as they are, or as bfloat16 and in pairs along an axis."""
     if not in_pairs:
-        return weights.contiguous().numpy()
-    slots, kernels, others = weights.shape
-    pairs = weights.to(torch.bfloat16).view(slots, kernels // 2, 2, others).transpose(2, 3)
-    return pairs.contiguous().view(torch.int32).squeeze(3).numpy()
+        return weights.detach().contiguous().numpy()
+    pairs = weights.detach().to(torch.bfloat16).unflatten(axis, (-1, 2)).movedim(axis + 1, -1)
+    return pairs.contiguous().view(torch.int32).squeeze(-1).numpy()
 
 
 class _SpatialConvolution(torch.autograd.Function):
     """The same with kernels that fill the band axis."""
 
     @staticmethod
-    def forward(ctx, token, weight, bias, x, out, padding):
-        ctx.save_for_backward(weight)
-        ctx.stores, ctx.has_bias = (x, out), bias is not None
-        ctx.how = padding[:2], tuple(weight.shape[2:4])
+    def forward(ctx, token, weight, bias, x, out, padding, in_pairs):
+        kernels, of_kernels, rows, cols, bands = weight.shape
+        weights = weight.detach().permute(0, 2, 3, 1, 4).reshape(kernels, rows * cols, -1)
+        ctx.stores, ctx.has_bias, ctx.shape = (x, out), bias is not None, weight.shape
+        ctx.how, ctx.weights, ctx.in_pairs = (padding[:2], (rows, cols)), weights, in_pairs
         spatial.convolve(
-            x.array, tuple(x.norm), *ctx.how, _SpatialConvolution.weights(weight),
+            x.array, tuple(x.norm), *ctx.how, _numbers(weights, 2, in_pairs),
             _bias(weight, bias), out.array, threads(),
         )  # fmt: skip
         return token.new_zeros(())
@@ -174,22 +175,15 @@ class _SpatialConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, token):
-        (weight,), (x, out), (padding, size) = ctx.saved_tensors, ctx.stores, ctx.how
-        weights = _SpatialConvolution.weights(weight)
+        x, out = ctx.stores
         of_x = x.empty() if ctx.needs_input_grad[0] else x.array[:0]
         of_weight, of_bias = spatial.gradients(
-            x.array, tuple(x.norm), x.used, padding, size, out.take_gradient().flat(),
-            out.array.shape, weights, of_x, threads(),
+            x.array, tuple(x.norm), x.used, *ctx.how, out.take_gradient().flat(),
+            out.array.shape, _numbers(ctx.weights, 0, ctx.in_pairs), of_x, threads(),
         )  # fmt: skip
         if ctx.needs_input_grad[0]:
             x.add_gradient(of_x, own=True)
-        of_kernels, bands = x.array.shape[2:4]
-        of_weight = torch.from_numpy(of_weight).view(len(weights), *size, of_kernels, bands)
+        kernels, of_kernels, rows, cols, bands = ctx.shape
+        of_weight = torch.from_numpy(of_weight).view(kernels, rows, cols, of_kernels, bands)
         of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
-        return token, of_weight.permute(0, 3, 1, 2, 4), of_bias, None, None, None
-
-    @staticmethod
-    def weights(weight):
-        """Arrange weights for `common/spatial.py`."""
-        kernels, _, rows, cols, _ = weight.shape
-        return _kernels_last(weight).reshape(kernels, rows * cols, -1)
+        return token, of_weight.permute(0, 3, 1, 2, 4), of_bias, None, None, None, None

@@ -4,25 +4,43 @@ Such are the collapse of the band axis, a product of matrices per place, the spa
 that follows it.  Feature maps and their gradients are those of `common/maps.py`, `norm` and
 `gradient` given as plain tuples; kernels and bands of one place are its numbers here, ``(rows,
 cols, numbers, lanes)``.  `size` and `padding` are those over (rows, cols), the stride is 1, and
-weights are ``(kernels out, rows * cols, numbers)``.
+weights are ``(kernels out, rows * cols, numbers)``.  Given as pairs of bfloat16 numbers, they have
+maps rounded to such pairs of neighbouring numbers, and these multiplied.
 """
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from common.compiling import compiled, on_all_threads
-from common.maps import clear_lanes, first_kernels, read_gradient, read_row, rooms
+from common.maps import (
+    clear_lanes,
+    copy,
+    first_kernels,
+    read_gradient,
+    read_row,
+    rooms,
+    sum_row,
+)
 from common.tiles import AVX512, PRODUCTS, output_tile, product_tile
-from common.vectors import LANES
+from common.vectors import LANES, along_bands
 
 KERNELS, PLACES = (8, 3) if AVX512 else (6, 1)  # of a tile of the output
 _wide_tile, _narrow_tile = output_tile(KERNELS, PLACES), output_tile(KERNELS, 1)
+_pair_up = along_bands(lambda x, y: [x.in_bfloat16(y).pairs()], inputs=2, outputs=1)
+_firsts = along_bands(lambda x, y, v: [x.firsts(y) & v], inputs=2, lanes=1, outputs=1)
+_seconds = along_bands(lambda x, y, v: [x.seconds(y) & v], inputs=2, lanes=1, outputs=1)
+_first_alone = along_bands(lambda x, v: [x.firsts(x.zero()) & v], inputs=1, lanes=1, outputs=1)
+_second_alone = along_bands(lambda x, v: [x.seconds(x.zero()) & v], inputs=1, lanes=1, outputs=1)
 
 
 @compiled
 def convolve(x, norm, padding, size, weights, bias, out, threads):
     """Write the convolution of the map `x`, read as `norm` says, to the map `out`."""
-    _convolve(_padded(x, norm, padding), size, weights, False, bias, out, threads)
+    per_number = x.shape[2] * x.shape[3] // weights.shape[2]
+    padded = _padded(x, norm, padding, weights, per_number, threads)
+    _convolve(padded, size, weights, False, bias, out, threads)
 
 
 @compiled
@@ -30,21 +48,34 @@ def gradients(x, norm, used, padding, size, gradient, shape, weights, of_x, thre
     """Return the gradients of weights and bias, and write that of the input to `of_x`.
 
     `gradient` is that of the output, whose map has the `shape`; the first `used` lanes hold
-    patches.  An empty `of_x` is not wanted.
+    patches.  An empty `of_x` is not wanted.  Pairs of `weights` are of neighbouring kernels here.
     """
-    rows, cols, kernels = shape[0], shape[1], shape[2] * shape[3]
+    rows, cols, kernels, numbers = shape[0], shape[1], shape[2] * shape[3], x.shape[2] * x.shape[3]
     around = size[0] - 1 - padding[0], size[1] - 1 - padding[1]
-    g = _padded_gradient(gradient, shape, around)
+    valid = np.arange(shape[4]) < used
+    g, of_bias = _padded_gradient(gradient, shape, around, valid.astype(x.dtype), weights, threads)
     if of_x.size:  # the convolution of the output's gradient with the weights turned around
-        _convolve(g, size, weights, True, np.zeros(weights.shape[2], x.dtype), of_x, threads)
-    valid = (np.arange(shape[4]) < used).astype(x.dtype)
-    of_kernels = rooms(1, kernels * rows * cols * shape[4], x).reshape(kernels, -1)
-    _gather(g, around, (rows, cols), valid, 0, kernels, of_kernels.reshape(-1))
-    of_weights = np.empty(weights.shape, x.dtype)
-    _sum_products(
-        of_kernels, _padded(x, norm, padding), size, (rows, cols), valid, of_weights, threads
-    )
-    return of_weights, of_kernels.sum(axis=1)
+        _convolve(g, size, weights, True, np.zeros(numbers, x.dtype), of_x, threads)
+    mask, per_number = _mask(valid, weights), kernels // len(weights)
+    rectangle = (1, rows * cols) if size[1] == 1 else (rows, cols)
+    length = rectangle[0] * -(-rectangle[1] // per_number) * shape[4]
+    of_kernels = rooms(1, kernels * length, weights).reshape(kernels, length)
+    _gather(g, around, rectangle, mask, 0, kernels, per_number, of_kernels.reshape(-1))
+    of_weights = np.empty((kernels, size[0] * size[1], numbers), x.dtype)
+    x_padded = _padded(x, norm, padding, weights, per_number, threads)
+    _sum_products(of_kernels, x_padded, size, rectangle, mask, of_weights, threads)
+    return of_weights, of_bias
+
+
+def _mask(valid, like):
+    """What leaves a number of lanes that hold patches, and makes zero of others."""
+
+
+@overload(_mask)
+def _mask_like(valid, like):
+    if like.dtype == types.int32:
+        return lambda valid, like: -valid.astype(np.int32)
+    return lambda valid, like: valid.astype(like.dtype)
 
 
 @on_all_threads
@@ -121,18 +152,20 @@ def _blocks(weights, turned, starts):
 
 
 @on_all_threads
-def _sum_products(gradients, x, size, shape, valid, of_weights, threads):
+def _sum_products(gradients, x, size, shape, mask, of_weights, threads):
     """Write the gradient of the weights: of gathered kernels with each number that they saw."""
     (kernels, taps, numbers), length = of_weights.shape, gradients.shape[1]
+    per_number = numbers // (x.shape[2] * x.shape[3])
     starts, starts_in = first_kernels(kernels, PRODUCTS), first_kernels(numbers, PRODUCTS)
-    inputs, tiles = rooms(threads, PRODUCTS * length, x), rooms(threads, LANES, x)
+    inputs = rooms(threads, PRODUCTS * length, gradients)
+    tiles = rooms(threads, LANES, of_weights)
     flat, flat_out, jobs = gradients.reshape(-1), of_weights.reshape(-1), taps * len(starts_in)
     for thread in numba.prange(threads):
         row, tile = inputs[thread], tiles[thread]
         for job in range(thread * jobs // threads, (thread + 1) * jobs // threads):
             tap, start_in = job // len(starts_in), starts_in[job % len(starts_in)]
             first = tap // size[1], tap % size[1]
-            _gather(x, first, shape, valid, start_in, PRODUCTS, row)
+            _gather(x, first, shape, mask, start_in, PRODUCTS, per_number, row)
             for start in starts:
                 tile[:] = 0
                 product_tile(flat, start * length, length, row, 0, length, length // LANES, tile, 0)
@@ -143,54 +176,118 @@ def _sum_products(gradients, x, size, shape, valid, of_weights, threads):
 
 
 @compiled
-def _gather(x, first, shape, valid, start, count, out):
+def _gather(x, first, shape, mask, start, count, per_number, out):
     """Write each of `count` numbers of a rectangle of places as a row of vectors.
 
     The rectangle, `first` its first row and col and `shape` its size, is read row by row; lanes
-    that hold no patch become zero.
+    that hold no patch become zero.  Where `x` holds pairs, two numbers in each of its own, a row
+    holds pairs of neighbouring places.
     """
     cols, lanes, numbers = x.shape[1], x.shape[4], x.shape[2] * x.shape[3]
-    rows, length = (1, shape[0] * cols) if shape[1] == cols else shape
-    flat, at = x.reshape(-1), 0
-    for number in range(start, start + count):
+    flat, vectors = x.reshape(-1), -(-shape[1] // per_number)
+    length = shape[0] * vectors * lanes
+    for number in range(start // per_number, (start + count) // per_number):
+        at = (number * per_number - start) * length
         for lane in range(0, lanes, LANES):
-            for row in range(first[0], first[0] + rows):
+            for row in range(first[0], first[0] + shape[0]):
                 here = ((row * cols + first[1]) * numbers + number) * lanes + lane
-                clear_lanes(length, flat, here, numbers * lanes, valid, lane, out, at, LANES)
-                at += length * LANES
+                _gather_row(shape[1], flat, here, numbers * lanes, mask, lane, out, at, length)
+                at += vectors * LANES
+
+
+def _gather_row(count, x, at, step, mask, lane, out, out_at, length):
+    """Write a number of `count` places to a row of `out`, or of pairs two to this and the next."""
+
+
+@overload(_gather_row)
+def _gather_row_of(count, x, at, step, mask, lane, out, out_at, length):
+    def of_numbers(count, x, at, step, mask, lane, out, out_at, length):
+        clear_lanes(count, x, at, step, mask, lane, out, out_at, LANES)
+
+    def of_pairs(count, x, at, step, mask, lane, out, out_at, length):
+        two, there = 2 * step, out_at + length
+        if count > 1:
+            _firsts(count // 2, x, at, two, x, at + step, two, mask, lane, out, out_at, LANES)
+            _seconds(count // 2, x, at, two, x, at + step, two, mask, lane, out, there, LANES)
+        if count % 2:
+            at, beside = at + (count - 1) * step, count // 2 * LANES
+            _first_alone(1, x, at, 0, mask, lane, out, out_at + beside, 0)
+            _second_alone(1, x, at, 0, mask, lane, out, there + beside, 0)
+
+    return of_pairs if x.dtype == types.int32 else of_numbers
+
+
+def _padded(x, norm, padding, weights, per_number, threads):
+    """The map worked out, with zeros around, in pairs if `weights` are; itself if it is all that."""
+
+
+@overload(_padded)
+def _padded_like(x, norm, padding, weights, per_number, threads):
+    def or_itself(x, norm, padding, weights, per_number, threads):
+        if not norm[0] and padding[0] == padding[1] == 0:
+            return x
+        return _padded_copy(x, norm, padding, weights, per_number, threads)
+
+    def copied(x, norm, padding, weights, per_number, threads):
+        return _padded_copy(x, norm, padding, weights, per_number, threads)
+
+    return or_itself if weights.dtype == x.dtype else copied
 
 
 @on_all_threads
-def _padded(x, norm, padding):
-    """The map worked out, with zeros around; without either it is the map itself."""
+def _padded_copy(x, norm, padding, weights, per_number, threads):
     rows, cols, kernels, bands, lanes = x.shape
-    if not norm[0] and padding[0] == padding[1] == 0:
-        return x
-    shape = rows + 2 * padding[0], cols + 2 * padding[1], kernels, bands, lanes
-    out = np.zeros(shape, x.dtype)
-    flat, flat_out = x.reshape(-1), out.reshape(-1)
-    for place in numba.prange(rows * cols):
-        to = (place // cols + padding[0]) * shape[1] + place % cols + padding[1]
-        for k in range(kernels):
+    numbers, cols_out = kernels * bands // per_number, cols + 2 * padding[1]
+    out = np.zeros((rows + 2 * padding[0], cols_out, 1, numbers, lanes), weights.dtype)
+    flat, flat_out, places = x.reshape(-1), out.reshape(-1), rows * cols
+    room = rooms(threads, kernels * bands * LANES, x)
+    for thread in numba.prange(threads):
+        row = room[thread]
+        for place in range(thread * places // threads, (thread + 1) * places // threads):
+            to = (place // cols + padding[0]) * cols_out + place % cols + padding[1]
             for lane in range(0, lanes, LANES):
-                here = (place * kernels + k) * bands * lanes + lane
-                there = (to * kernels + k) * bands * lanes + lane
-                read_row(flat, here, lanes, bands, norm, k, flat_out, there, lanes)
+                for k in range(kernels):
+                    here = (place * kernels + k) * bands * lanes + lane
+                    read_row(flat, here, lanes, bands, norm, k, row, k * bands * LANES, LANES)
+                _write(numbers, row, flat_out, to * numbers * lanes + lane, lanes)
     return out
+
+
+def _write(count, row, out, at, lanes):
+    """Write so many numbers, or pairs, of one place and 16 lanes to a map."""
+
+
+@overload(_write)
+def _write_to(count, row, out, at, lanes):
+    def numbers(count, row, out, at, lanes):
+        copy(count, row, 0, LANES, out, at, lanes)
+
+    def pairs(count, row, out, at, lanes):
+        _pair_up(count, row, 0, 2 * LANES, row, LANES, 2 * LANES, out, at, lanes)
+
+    return pairs if out.dtype == types.int32 else numbers
 
 
 @on_all_threads
-def _padded_gradient(gradient, shape, padding):
-    """The gradient of a map of that shape worked out, with zeros around."""
+def _padded_gradient(gradient, shape, padding, valid, weights, threads):
+    """The gradient of a map of that shape worked out, with zeros around, and its sums per kernel.
+
+    In pairs if `weights` are.
+    """
     rows, cols, kernels, bands, lanes = shape
-    cols_out = cols + 2 * padding[1]
-    out = np.zeros((rows + 2 * padding[0], cols_out, kernels, bands, lanes), gradient[0].dtype)
-    flat = out.reshape(-1)
-    for place in numba.prange(rows * cols):
-        to = (place // cols + padding[0]) * cols_out + place % cols + padding[1]
-        for k in range(kernels):
+    numbers, cols_out = len(weights) * bands, cols + 2 * padding[1]
+    out = np.zeros((rows + 2 * padding[0], cols_out, 1, numbers, lanes), weights.dtype)
+    flat, places = out.reshape(-1), rows * cols
+    room = rooms(threads, kernels * bands * LANES, gradient[0])
+    sums = np.zeros((threads, kernels, lanes), gradient[0].dtype)
+    for thread in numba.prange(threads):
+        row, flat_sums = room[thread], sums[thread].reshape(-1)
+        for place in range(thread * places // threads, (thread + 1) * places // threads):
+            to = (place // cols + padding[0]) * cols_out + place % cols + padding[1]
             for lane in range(0, lanes, LANES):
-                here = (place * kernels + k) * bands * lanes + lane
-                there = (to * kernels + k) * bands * lanes + lane
-                read_gradient(gradient, here, lanes, bands, k, lane, flat, there, lanes)
-    return out
+                for k in range(kernels):
+                    here, at = (place * kernels + k) * bands * lanes + lane, k * bands * LANES
+                    read_gradient(gradient, here, lanes, bands, k, lane, row, at, LANES)
+                    sum_row(bands, row, at, LANES, flat_sums, k * lanes + lane)
+                _write(numbers, row, flat, to * numbers * lanes + lane, lanes)
+    return out, (sums * valid).sum(axis=2).sum(axis=0)

@@ -54,7 +54,7 @@ class Vector:
         if self.value.type != summand.value.type:
             return self.code.pair_products(self, factor, summand)
         operands = [self.value, factor.value, summand.value]
-        return Vector(self.code, self.code.builder.call(self.code.multiply_add, operands))
+        return Vector(self.code, self.code.call(f"fma.v{LANES}f{self.code.bits}", *operands))
 
     def in_bfloat16(self, other: "Vector") -> "Vector":
         """Self and other rounded to bfloat16, to be stored as `pairs` or `halves`."""
@@ -65,6 +65,26 @@ class Vector:
         order = [i // 2 + LANES * (i % 2) for i in range(2 * LANES)]
         shuffled = self.code.builder.shuffle_vector(self.value, self.value, _order(order))
         return self.code.seen_as(shuffled, ir.IntType(32), LANES)
+
+    def firsts(self, other: "Vector") -> "Vector":
+        """Of pairs, the first numbers of self and other in each lane as a pair."""
+        low, half = self.code.constant(0xFFFF), self.code.constant(16)
+        return (self & low) | Vector(self.code, self.code.builder.shl(other.value, half.value))
+
+    def seconds(self, other: "Vector") -> "Vector":
+        """Of pairs, the second numbers of self and other in each lane as a pair."""
+        high, half = self.code.constant(0xFFFF0000), self.code.constant(16)
+        return Vector(self.code, self.code.builder.lshr(self.value, half.value)) | (other & high)
+
+    def zero(self) -> "Vector":
+        """A vector of zeros like this one."""
+        return Vector(self.code, self.value.type(None))
+
+    def __and__(self, other: "Vector") -> "Vector":
+        return Vector(self.code, self.code.builder.and_(self.value, other.value))
+
+    def __or__(self, other: "Vector") -> "Vector":
+        return Vector(self.code, self.code.builder.or_(self.value, other.value))
 
     def halves(self) -> tuple["Vector", "Vector"]:
         """Two vectors in bfloat16, neighbouring lanes being pairs: 8 numbers of an int32 array."""
@@ -117,11 +137,7 @@ class Code:
     def __init__(self, context, builder, number) -> None:
         self.context, self.builder = context, builder
         self.type = _vector(context.get_value_type(number))
-        self.multiply_add = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(self.type, [self.type] * 3),
-            f"llvm.fma.v{LANES}f{number.bitwidth}",
-        )
+        self.bits = number.bitwidth
 
     def pointer(self, array_type, array, at):
         """Pointer to the element `at` of an array, seen as flat."""
@@ -157,27 +173,24 @@ class Code:
 
     def pair_products(self, x: Vector, y: Vector, summand: Vector) -> Vector:
         """Per lane, both products of the pairs in x and y, added to the summand (AVX512-BF16)."""
-        pairs = _vector(_BFloat16(), 2 * LANES)
-        operands = [summand.value, *(self.builder.bitcast(v.value, pairs) for v in (x, y))]
-        return Vector(self, self._call("dpbf16ps", self.type, [self.type, pairs, pairs], operands))
+        pairs = (self.builder.bitcast(v.value, _vector(_BFloat16(), 2 * LANES)) for v in (x, y))
+        return Vector(self, self.call("x86.avx512bf16.dpbf16ps.512", summand.value, *pairs))
 
     def rounded(self, high, low):
         """Two vectors of float32 rounded to bfloat16, `low` first (AVX512-BF16)."""
-        pairs, single = _vector(_BFloat16(), 2 * LANES), _vector(ir.FloatType())
-        value = self._call("cvtne2ps2bf16", pairs, [single, single], [high, low])
+        kind, name = _vector(_BFloat16(), 2 * LANES), "x86.avx512bf16.cvtne2ps2bf16.512"
+        value = self.call(name, high, low, result=kind)
         return self.builder.bitcast(value, _vector(ir.IntType(16), 2 * LANES))
 
     def seen_as(self, value, number, count: int) -> Vector:
         """The same bits as so many numbers of another type."""
         return Vector(self, self.builder.bitcast(value, _vector(number, count)))
 
-    def _call(self, name: str, result, kinds: list, operands: list):
-        """Call an instruction of AVX512-BF16."""
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(result, kinds),
-            f"llvm.x86.avx512bf16.{name}.512",
-        )
+    def call(self, name: str, *operands, result: ir.Type | None = None):
+        """Call one of LLVM's functions; the result has the first operand's type or the one given."""
+        result = result or operands[0].type
+        kind = ir.FunctionType(result, [operand.type for operand in operands])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}")
         return self.builder.call(function, operands)
 
     def loop(self, count, sums: list[Vector], step: Callable) -> list[Vector]:
