@@ -37,7 +37,7 @@ def convolve(x, norm, padding, size, stride, weights, bias, out, threads):
     places = rows * cols * groups
     offsets, starts = _offsets(x, padding, size, 1), first_kernels(len(weights), KERNELS)
     blocks = _blocks(weights, starts)
-    windows = rooms(threads, _window_size(x, padding, size), x)
+    windows = rooms(threads, _window_size(x, padding, size), bias)
     for thread in numba.prange(threads):
         window = windows[thread]
         for place in range(thread * places // threads, (thread + 1) * places // threads):
@@ -64,15 +64,16 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
     """
     kernels, lanes = shape[2], shape[4]
     offsets, starts = _offsets(x, padding, size, OFFSETS), first_kernels(kernels, GRADIENT_KERNELS)
-    sums = np.empty((threads, len(starts), len(offsets), GRADIENT_KERNELS), x.dtype)
-    bias_sums = np.zeros((threads, kernels, lanes), x.dtype)
-    valid = (np.arange(lanes) < used).astype(x.dtype)
-    back_sums = np.zeros((2, threads, x.shape[2], lanes), x.dtype)
+    number = norm[1].dtype
+    sums = np.empty((threads, len(starts), len(offsets), GRADIENT_KERNELS), number)
+    bias_sums = np.zeros((threads, kernels, lanes), number)
+    valid = (np.arange(lanes) < used).astype(number)
+    back_sums = np.zeros((2, threads, x.shape[2], lanes), number)
     _sum_gradients(
         x, norm, padding, size, stride, offsets, starts, gradient, shape, valid, sums, bias_sums,
         back, of_x, back_sums,
     )  # fmt: skip
-    of_weights = np.empty((kernels, len(offsets)), x.dtype)
+    of_weights = np.empty((kernels, len(offsets)), number)
     for block, start in enumerate(starts):
         for k in range(GRADIENT_KERNELS):
             of_weights[start + k] = 0
@@ -93,11 +94,11 @@ def _sum_gradients(
     pad = size[2] - 1 - padding[2] if with_back else 0
     places, length = rows * cols * groups, (bands + 2 * pad) * LANES
     back_offsets = _window_offsets(kernels, bands + 2 * pad, 1, 1, size[2], 1)
-    back_starts, no_bias = first_kernels(len(back), KERNELS), np.zeros(len(back), x.dtype)
+    back_starts, no_bias = first_kernels(len(back), KERNELS), np.zeros(len(back), sums.dtype)
     back_blocks = _blocks(back, back_starts)
-    windows = rooms(threads, _window_size(x, padding, size), x)
-    gradients = rooms(threads, kernels * length, x)
-    sums_of_lanes = rooms(threads, sums[0].size * LANES, x)
+    windows = rooms(threads, _window_size(x, padding, size), sums)
+    gradients = rooms(threads, kernels * length, sums)
+    sums_of_lanes = rooms(threads, sums[0].size * LANES, sums)
     for thread in numba.prange(threads):
         window, of_out, tiles = windows[thread], gradients[thread], sums_of_lanes[thread]
         flat_bias = bias_sums[thread].reshape(-1)

@@ -47,10 +47,10 @@ def convolve(x, norm, padding, weights, bias, out, threads):
     flat_x, flat_out = x.reshape(-1), out.reshape(-1)
     rows_in = weights.shape[1]
     tiles, step, step_in = _tiles(weights, starts), _step(kernels, blocks), _step(rows_in, blocks)
-    inputs = rooms(threads, of_x * length, x)
+    inputs = rooms(threads, of_x * length, bias)
     of_inputs = rooms(threads, SLOTS * step_in, weights)
-    products = rooms(threads, SLOTS * step, x)
-    rows_out = rooms(threads, length, x)
+    products = rooms(threads, SLOTS * step, bias)
+    rows_out = rooms(threads, length, bias)
     for thread in numba.prange(threads):
         slots, product, row_out = of_inputs[thread], products[thread], rows_out[thread]
         for index in range(thread * places // threads, (thread + 1) * places // threads):
@@ -96,15 +96,16 @@ def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, thre
     """
     kernels, lanes, kernels_in = shape[2], shape[4], x.shape[2]
     starts, starts_in = first_kernels(kernels, PRODUCTS), first_kernels(kernels_in, PRODUCTS)
-    sums = np.zeros((threads, SLOTS, len(starts), len(starts_in), PRODUCTS * PRODUCTS), x.dtype)
-    bias_sums = np.zeros((threads, kernels, lanes), x.dtype)
-    valid = (np.arange(lanes) < used).astype(x.dtype)
-    back_sums = np.zeros((2, threads, kernels_in, lanes), x.dtype)
+    number = norm[1].dtype
+    sums = np.zeros((threads, SLOTS, len(starts), len(starts_in), PRODUCTS * PRODUCTS), number)
+    bias_sums = np.zeros((threads, kernels, lanes), number)
+    valid = (np.arange(lanes) < used).astype(number)
+    back_sums = np.zeros((2, threads, kernels_in, lanes), number)
     _sum_gradients(
         x, norm, padding, starts, starts_in, gradient, shape, valid, sums, bias_sums,
         weights, of_x, back_sums,
     )  # fmt: skip
-    of_weights = np.empty((SLOTS, kernels, kernels_in), x.dtype)
+    of_weights = np.empty((SLOTS, kernels, kernels_in), number)
     total = sums.sum(axis=0)
     for slot in range(SLOTS):
         for i, start in enumerate(starts):
@@ -130,14 +131,15 @@ def _sum_gradients(
     step, step_in = _step(rows_out, blocks), _step(kernels_in, blocks)
     apart, apart_in = _step(kernels, vectors), _step(kernels_in, vectors)
     of_inputs_at = 0 if per_row == 1 else SLOTS * step_in
-    tile_starts, no_bias = first_kernels(kernels_in, KERNELS), np.zeros(kernels_in, x.dtype)
+    tile_starts, no_bias = first_kernels(kernels_in, KERNELS), np.zeros(kernels_in, bias_sums.dtype)
     tiles = _tiles(weights, tile_starts)
-    inputs, gradients = rooms(threads, kernels_in * length, x), rooms(threads, kernels * length, x)
-    slots_back = rooms(threads, of_inputs_at + SLOTS * apart_in, x)
+    inputs = rooms(threads, kernels_in * length, sums)
+    gradients = rooms(threads, kernels * length, sums)
+    slots_back = rooms(threads, of_inputs_at + SLOTS * apart_in, sums)
     slots_of_gradients = rooms(threads, SLOTS * step, weights)
     halves_of_gradients = rooms(threads, 0 if per_row == 1 else SLOTS * apart, weights)
     flat_x = x.reshape(-1)
-    rows_back = rooms(threads, length, x)
+    rows_back = rooms(threads, length, sums)
     for thread in numba.prange(threads):
         row, g = inputs[thread], gradients[thread]
         slots, of_gradient = slots_back[thread], slots_of_gradients[thread]

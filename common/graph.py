@@ -21,11 +21,14 @@ class Map:
         self.token, self.store = token, store
 
     @classmethod
-    def of(cls, x: "Tensor | Map") -> "Map":
-        """Return the map that a tensor (batch, kernels, rows, cols, bands) holds."""
+    def of(cls, x: "Tensor | Map", kind: torch.dtype | None = None) -> "Map":
+        """Return the map that a tensor (batch, kernels, rows, cols, bands) holds.
+
+        Its numbers are of the given kind, or of the tensor's.
+        """
         if isinstance(x, Map):
             return x
-        store = Store.of(x)
+        store = Store.of(x, kind)
         with_gradient = torch.is_grad_enabled() and x.requires_grad
         return cls(_Enter.apply(x, store) if with_gradient else x.new_zeros(()), store)
 
@@ -100,7 +103,7 @@ class _Leave(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        ctx.store.add_gradient(Store.of(gradient).array)
+        ctx.store.add_gradient(Store.of(gradient, ctx.store.kind).array)
         return gradient.new_zeros(()), None
 
 

@@ -1,6 +1,6 @@
 """Passes over feature maps whose batch lies innermost, between two convolutions (CPU).
 
-Maps and gradients are those of `common/maps.py`.  Sums are kept in the maps' own type per lane and
+Maps and gradients are those of `common/maps.py`.  Sums are kept in the type of a norm per lane and
 thread, and in float64 from there on; lanes that hold no patch, from `used` on, are left out.
 """
 
@@ -45,7 +45,7 @@ def batch_norm(x, used, floor, weight, bias, mean, variance, momentum, eps, thre
     """
     used_mean, used_variance = mean.astype(np.float64), variance.astype(np.float64)
     if momentum > 0:
-        used_mean, used_variance, count = _statistics(x, used, floor, threads)
+        used_mean, used_variance, count = _statistics(x, used, floor, weight, threads)
         normalisation.follow(mean, variance, used_mean, used_variance, count, momentum)
     inverse_std, scale, offset = normalisation.scale_and_offset(
         used_mean, used_variance, weight, bias, eps
@@ -64,20 +64,21 @@ def batch_norm_backward(x, used, norm, mean, inverse_std, training, sums):
     of_weight, slope, shift = normalisation.gradients(
         mean, inverse_std, norm[1], of_bias, dot, count, training
     )
-    kind = x.dtype
+    kind = norm[1].dtype
     return of_weight.astype(kind), of_bias.astype(kind), slope.astype(kind), shift.astype(kind)
 
 
 @compiled
-def _statistics(x, used, floor, threads):
+def _statistics(x, used, floor, like, threads):
     """Mean and variance of max(x, floor) per kernel, and how many numbers these are of."""
     rows, cols, kernels, bands, lanes = x.shape
-    shift = np.zeros(kernels, x.dtype)
+    shift, lanes_ = np.zeros(kernels, like.dtype), np.zeros(LANES, like.dtype)
     for k in range(kernels):  # what is summed is near zero, so that little cancels
-        for row in range(rows):
-            for col in range(cols):
-                shift[k] += max(x[row, col, k, 0, 0], floor) / (rows * cols)
-    sums = np.zeros((threads, kernels, lanes), x.dtype)
+        for place in range(rows * cols):
+            at = (place * kernels + k) * bands * lanes
+            copy(1, x.reshape(-1), at, 0, lanes_, 0, 0)
+            shift[k] += max(lanes_[0], floor) / (rows * cols)
+    sums = np.zeros((threads, kernels, lanes), like.dtype)
     squares = np.zeros_like(sums)
     _moments_on_threads(x.reshape(-1), x.shape, floor, shift, sums, squares)
     count = rows * cols * bands * used
@@ -108,8 +109,8 @@ def gradient_sums(x, norm, gradient, threads):
     """
     rows, cols, kernels, bands, lanes = x.shape
     length, flat_x = rows * cols * kernels, x.reshape(-1)
-    both = np.zeros((2, threads, kernels, lanes), x.dtype)
-    gradients = rooms(threads, bands * LANES, x)
+    both = np.zeros((2, threads, kernels, lanes), norm[1].dtype)
+    gradients = rooms(threads, bands * LANES, norm[1])
     for thread in numba.prange(threads):
         g = gradients[thread]
         sums, dots = both[0, thread].reshape(-1), both[1, thread].reshape(-1)
@@ -131,8 +132,8 @@ def patch_sums(shape, norm, x, times, y, threads):
     """Sum of x, read as `norm` says, or of x * y where `times`: (threads, kernels, lanes)."""
     rows, cols, kernels, bands, lanes = shape
     length = rows * cols * kernels
-    sums = np.zeros((threads, kernels, lanes), x.dtype)
-    values_of = rooms(threads, bands * LANES, x)
+    sums = np.zeros((threads, kernels, lanes), norm[1].dtype)
+    values_of = rooms(threads, bands * LANES, sums)
     for thread in numba.prange(threads):
         values, flat = values_of[thread], sums[thread].reshape(-1)
         for row in range(thread * length // threads, (thread + 1) * length // threads):
@@ -155,7 +156,8 @@ def weigh(shape, norm, x, weight, norm_y, y, weight_y, floor, out, threads):
     """
     rows, cols, kernels, bands, lanes = shape
     length = rows * cols * kernels
-    ones, others = rooms(threads, bands * LANES, x), rooms(threads, bands * LANES, x)
+    ones = rooms(threads, bands * LANES, weight)
+    others = rooms(threads, bands * LANES, weight)
     for thread in numba.prange(threads):
         one, other = ones[thread], others[thread]
         for row in range(thread * length // threads, (thread + 1) * length // threads):
@@ -189,7 +191,7 @@ def work_out_gradient(shape, gradient, plus, other, masked, output, out, threads
     """
     rows, cols, kernels, bands, lanes = shape
     length = rows * cols * kernels
-    gradients = rooms(threads, bands * LANES, out)
+    gradients = rooms(threads, bands * LANES, gradient[2])
     for thread in numba.prange(threads):
         g = gradients[thread]
         for row in range(thread * length // threads, (thread + 1) * length // threads):

@@ -21,10 +21,10 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         return module._conv_forward(as_tensor(x), weight, bias)
     if module.kernel_size == (1, 1, 1) and stride == 1 and padding == (0, 0, 0):
         return F.linear(as_tensor(x).movedim(1, 4), weight.flatten(1), bias).movedim(4, 1)
-    x = Map.of(x)
+    in_pairs = module.compute_dtype == torch.bfloat16
+    x = Map.of(x, torch.bfloat16 if in_pairs else None)
     (kernels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
     sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
-    in_pairs = module.compute_dtype == torch.bfloat16
     evenly = module.padding != "same" or all(s % 2 for s in size)
     if not evenly or min(sizes) < 1 or any(p >= s for p, s in zip(padding, size, strict=True)):
         return module._conv_forward(x.tensor(), weight, bias)
@@ -116,7 +116,7 @@ class _FourierConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, token, weight, bias, x, out, padding, in_pairs):
-        transform = torch.from_numpy(weights_transform(x.array.dtype))
+        transform = torch.from_numpy(weights_transform(weight.detach().numpy().dtype))
         transformed = (transform @ weight.reshape(-1, TAPS).t()).view(-1, *weight.shape[:2])
         ctx.stores, ctx.padding, ctx.has_bias = (x, out), padding, bias is not None
         ctx.weights, ctx.in_pairs = (transform, transformed), in_pairs

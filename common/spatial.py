@@ -53,15 +53,15 @@ def gradients(x, norm, used, padding, size, gradient, shape, weights, of_x, thre
     rows, cols, kernels, numbers = shape[0], shape[1], shape[2] * shape[3], x.shape[2] * x.shape[3]
     around = size[0] - 1 - padding[0], size[1] - 1 - padding[1]
     valid = np.arange(shape[4]) < used
-    g, of_bias = _padded_gradient(gradient, shape, around, valid.astype(x.dtype), weights, threads)
+    g, of_bias = _padded_gradient(gradient, shape, around, valid.astype(norm[1].dtype), weights, threads)
     if of_x.size:  # the convolution of the output's gradient with the weights turned around
-        _convolve(g, size, weights, True, np.zeros(numbers, x.dtype), of_x, threads)
+        _convolve(g, size, weights, True, np.zeros(numbers, norm[1].dtype), of_x, threads)
     mask, per_number = _mask(valid, weights), kernels // len(weights)
     rectangle = (1, rows * cols) if size[1] == 1 else (rows, cols)
     length = rectangle[0] * -(-rectangle[1] // per_number) * shape[4]
     of_kernels = rooms(1, kernels * length, weights).reshape(kernels, length)
     _gather(g, around, rectangle, mask, 0, kernels, per_number, of_kernels.reshape(-1))
-    of_weights = np.empty((kernels, size[0] * size[1], numbers), x.dtype)
+    of_weights = np.empty((kernels, size[0] * size[1], numbers), norm[1].dtype)
     x_padded = _padded(x, norm, padding, weights, per_number, threads)
     _sum_products(of_kernels, x_padded, size, rectangle, mask, of_weights, threads)
     return of_weights, of_bias
@@ -240,7 +240,7 @@ def _padded_copy(x, norm, padding, weights, per_number, threads):
     numbers, cols_out = kernels * bands // per_number, cols + 2 * padding[1]
     out = np.zeros((rows + 2 * padding[0], cols_out, 1, numbers, lanes), weights.dtype)
     flat, flat_out, places = x.reshape(-1), out.reshape(-1), rows * cols
-    room = rooms(threads, kernels * bands * LANES, x)
+    room = rooms(threads, kernels * bands * LANES, norm[1])
     for thread in numba.prange(threads):
         row = room[thread]
         for place in range(thread * places // threads, (thread + 1) * places // threads):
@@ -278,8 +278,8 @@ def _padded_gradient(gradient, shape, padding, valid, weights, threads):
     numbers, cols_out = len(weights) * bands, cols + 2 * padding[1]
     out = np.zeros((rows + 2 * padding[0], cols_out, 1, numbers, lanes), weights.dtype)
     flat, places = out.reshape(-1), rows * cols
-    room = rooms(threads, kernels * bands * LANES, gradient[0])
-    sums = np.zeros((threads, kernels, lanes), gradient[0].dtype)
+    room = rooms(threads, kernels * bands * LANES, valid)
+    sums = np.zeros((threads, kernels, lanes), valid.dtype)
     for thread in numba.prange(threads):
         row, flat_sums = room[thread], sums[thread].reshape(-1)
         for place in range(thread * places // threads, (thread + 1) * places // threads):

@@ -12,17 +12,22 @@ from common.maps import Gradient, Norm
 from common.vectors import LANES
 
 LINE = 64  # bytes of a line of the cache
-_NOTHING = {  # where an array is asked for but not used
-    kind: np.empty(0, kind) for kind in (np.dtype(np.float32), np.dtype(np.float64))
-}
-_AS_IT_IS = {
-    kind: Norm(False, nothing, nothing, kind.type(0), kind.type(0))
-    for kind, nothing in _NOTHING.items()
-}
-_WORKED_OUT = {
-    kind: Gradient(nothing, False, nothing, nothing, _AS_IT_IS[kind], *3 * (nothing,), own=False)
-    for kind, nothing in _NOTHING.items()
-}
+_SINGLE, _DOUBLE, BFLOAT16 = (np.dtype(kind) for kind in (np.float32, np.float64, np.uint16))
+_NUMBERS = {_SINGLE: _SINGLE, _DOUBLE: _DOUBLE, BFLOAT16: _SINGLE}  # that maps' numbers are read as
+
+
+def _as_it_is(kind: np.dtype) -> Norm:
+    nothing = np.empty(0, kind)  # where an array is asked for but not used
+    return Norm(False, nothing, nothing, kind.type(0), kind.type(0))
+
+
+def _worked_out(kind: np.dtype) -> Gradient:
+    nothing, number, norm = np.empty(0, kind), np.empty(0, _NUMBERS[kind]), _AS_IT_IS[kind]
+    return Gradient(nothing, False, number, number, norm, nothing, number, number, own=False)
+
+
+_AS_IT_IS = {kind: _as_it_is(number) for kind, number in _NUMBERS.items()}
+_WORKED_OUT = {kind: _worked_out(kind) for kind in _NUMBERS}
 
 
 class Store:
@@ -30,7 +35,8 @@ class Store:
 
     Attributes
     ----------
-    array : float array (rows, cols, kernels, bands, lanes)
+    array : array (rows, cols, kernels, bands, lanes)
+        float32, float64, or bfloat16 given as its bits in uint16.
     used : int
         Lanes that hold patches; what the others hold is of no effect.
     norm : Norm
@@ -47,14 +53,14 @@ class Store:
         self.gradients, self.sums, self.weighed = [], None, None
 
     @classmethod
-    def of(cls, x: Tensor) -> "Store":
-        """Return a copy of a tensor (batch, kernels, rows, cols, bands)."""
+    def of(cls, x: Tensor, kind: torch.dtype | None = None) -> "Store":
+        """Return a copy of a tensor (batch, kernels, rows, cols, bands), of another type or its own."""
         batch, kernels, rows, cols, bands = x.shape
         lanes_ = -(-batch // LANES) * LANES
         make = torch.empty if lanes_ == batch else torch.zeros
-        array = make(rows, cols, kernels, bands, lanes_, dtype=x.dtype)
+        array = make(rows, cols, kernels, bands, lanes_, dtype=kind or x.dtype)
         array[..., :batch].copy_(x.detach().permute(2, 3, 1, 4, 0))
-        return cls(array.numpy(), batch)
+        return cls((array.view(torch.uint16) if kind == torch.bfloat16 else array).numpy(), batch)
 
     def like(self, kernels: int, rows: int, cols: int, bands: int) -> "Store":
         """Return room for another map of the same patches."""
@@ -63,7 +69,15 @@ class Store:
 
     def tensor(self) -> Tensor:
         """Look at the map as it is read: a tensor (batch, kernels, rows, cols, bands)."""
-        return torch.from_numpy(self.worked_out()).permute(4, 2, 0, 1, 3)[: self.used]
+        array = torch.from_numpy(self.worked_out())
+        array = array.view(torch.bfloat16).float() if array.dtype == torch.uint16 else array
+        return array.permute(4, 2, 0, 1, 3)[: self.used]
+
+    @property
+    def kind(self) -> torch.dtype:
+        """The type of its numbers."""
+        bits = self.array.dtype == BFLOAT16
+        return torch.bfloat16 if bits else torch.from_numpy(self.array[:0]).dtype
 
     @property
     def flat(self) -> np.ndarray:
@@ -90,7 +104,7 @@ class Store:
 
     def per_lane(self, weights: Tensor | None) -> np.ndarray:
         """Weights (batch, kernels), or ones, as a flat array (kernels, lanes)."""
-        array = np.ones((self.array.shape[2], self.array.shape[4]), self.array.dtype)
+        array = np.ones((self.array.shape[2], self.array.shape[4]), _NUMBERS[self.array.dtype])
         if weights is not None:
             array[:, : self.used] = weights.detach().numpy().T
         return array.reshape(-1)
@@ -142,7 +156,8 @@ def threads() -> int:
 
 def floors(array: np.ndarray, *relus: bool) -> list[np.floating]:
     """What ReLUs, or none, leave at least, in the type of an array."""
-    return [array.dtype.type(0 if relu else -math.inf) for relu in relus]
+    number = _NUMBERS[array.dtype].type
+    return [number(0 if relu else -math.inf) for relu in relus]
 
 
 def _is_worked_out(gradient: Gradient) -> bool:

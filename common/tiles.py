@@ -28,7 +28,7 @@ def output_tile(kernels: int, bands: int):
         """out[k, b] = bias[k] + the sum over i of x[start + offsets[i] + b] * weights[i, k]."""
 
         def generate(context, builder, signature, values):
-            code, kinds = Code(context, builder, out.dtype), signature.args
+            code, kinds = Code(context, builder, bias.dtype), signature.args
             band_step, count, kernel_step, out_band_step = (values[i] for i in (2, 4, 11, 12))
             x_at, weights_at, bias_at, out_at = (
                 code.pointer(kinds[i], values[i], values[i + 1]) for i in (0, 5, 7, 9)

@@ -4,8 +4,9 @@ Left to itself LLVM turns few of the loops over feature maps into good vector co
 innermost ones are made of its vector operations here, from a line of arithmetic each, and compiled
 for the processor at hand.  Nothing is reordered when they are compiled or read from a cache.
 
-Where the processor multiplies bfloat16 numbers, it does so in pairs: an array of int32 holds two of
-them in each of its numbers.
+Arrays of uint16 hold bfloat16 numbers, given as their bits; they are widened to float32 when read
+and rounded to the nearest when written.  Where the processor multiplies bfloat16 numbers, it does
+so in pairs: arrays of int32 hold two of them in each of their numbers.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,6 +17,27 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 16
+
+
+class _BFloat16(ir.Type):
+    """LLVM's type, which llvmlite does not know."""
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat16)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat16)
+
+
+def _vector(number, count: int = LANES) -> ir.VectorType:
+    return ir.VectorType(number, count)
+
+
+_WORD, _HALF = ir.IntType(32), ir.IntType(16)
+_BITS = _vector(_HALF)
 
 
 class Vector:
@@ -64,7 +86,7 @@ class Vector:
         """Of two vectors in bfloat16, what lane i of both holds as number i of an int32 array."""
         order = [i // 2 + LANES * (i % 2) for i in range(2 * LANES)]
         shuffled = self.code.builder.shuffle_vector(self.value, self.value, _order(order))
-        return self.code.seen_as(shuffled, ir.IntType(32), LANES)
+        return self.code.seen_as(shuffled, _WORD, LANES)
 
     def firsts(self, other: "Vector") -> "Vector":
         """Of pairs, the first numbers of self and other in each lane as a pair."""
@@ -91,7 +113,7 @@ class Vector:
         return tuple(
             self.code.seen_as(
                 self.code.builder.shuffle_vector(self.value, self.value, _order(lanes)),
-                ir.IntType(32),
+                _WORD,
                 LANES // 2,
             )
             for lanes in (range(LANES), range(LANES, 2 * LANES))
@@ -115,20 +137,7 @@ class Vector:
             order = [(i + half) % LANES for i in range(LANES)]
             value = builder.fadd(value, builder.shuffle_vector(value, value, _order(order)))
             half //= 2
-        return builder.extract_element(value, ir.IntType(32)(0))
-
-
-class _BFloat16(ir.Type):
-    """LLVM's type, which llvmlite does not know."""
-
-    def __str__(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat16)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat16)
+        return builder.extract_element(value, _WORD(0))
 
 
 class Code:
@@ -136,6 +145,7 @@ class Code:
 
     def __init__(self, context, builder, number) -> None:
         self.context, self.builder = context, builder
+        number = types.float32 if number == types.uint16 else number
         self.type = _vector(context.get_value_type(number))
         self.bits = number.bitwidth
 
@@ -150,16 +160,24 @@ class Code:
         return self.builder.gep(pointer, [self.builder.mul(count, step)])
 
     def load(self, pointer) -> Vector:
-        pointer = self.builder.bitcast(pointer, _vector(pointer.type.pointee).as_pointer())
-        return Vector(self, self.builder.load(pointer, align=4))
+        kind, builder = _vector(pointer.type.pointee), self.builder
+        value = builder.load(builder.bitcast(pointer, kind.as_pointer()), align=4)
+        if kind == _BITS:
+            wide = builder.shl(builder.zext(value, _vector(_WORD)), _vector(_WORD)([16] * LANES))
+            return self.seen_as(wide, ir.FloatType(), LANES)
+        return Vector(self, value)
 
     def store(self, vector: Vector, pointer) -> None:
-        pointer = self.builder.bitcast(pointer, vector.value.type.as_pointer())
-        self.builder.store(vector.value, pointer, align=4)
+        value, builder = vector.value, self.builder
+        if pointer.type.pointee == _HALF:
+            name, kind = "x86.avx512bf16.cvtneps2bf16.512", _vector(_BFloat16())
+            value = builder.bitcast(self.call(name, value, result=kind), _BITS)
+        pointer = builder.bitcast(pointer, value.type.as_pointer())
+        builder.store(value, pointer, align=4)
 
     def repeated(self, number) -> Vector:
         """A vector that holds one number in all lanes."""
-        undefined, first = _vector(number.type)(ir.Undefined), ir.IntType(32)(0)
+        undefined, first = _vector(number.type)(ir.Undefined), _WORD(0)
         one = self.builder.insert_element(undefined, number, first)
         return Vector(self, self.builder.shuffle_vector(one, undefined, _order([0] * LANES)))
 
@@ -180,7 +198,7 @@ class Code:
         """Two vectors of float32 rounded to bfloat16, `low` first (AVX512-BF16)."""
         kind, name = _vector(_BFloat16(), 2 * LANES), "x86.avx512bf16.cvtne2ps2bf16.512"
         value = self.call(name, high, low, result=kind)
-        return self.builder.bitcast(value, _vector(ir.IntType(16), 2 * LANES))
+        return self.builder.bitcast(value, _vector(_HALF, 2 * LANES))
 
     def seen_as(self, value, number, count: int) -> Vector:
         """The same bits as so many numbers of another type."""
@@ -211,14 +229,10 @@ class Code:
         return totals
 
 
-def _vector(number, count: int = LANES) -> ir.VectorType:
-    return ir.VectorType(number, count)
-
-
 def _order(lanes: Iterable[int]):
     """The mask of a shuffle."""
     lanes = list(lanes)
-    return _vector(ir.IntType(32), len(lanes))(lanes)
+    return _vector(_WORD, len(lanes))(lanes)
 
 
 def along_bands(
@@ -282,7 +296,7 @@ def fetch(_, array, at, count):
         code, kinds = Code(context, builder, array.dtype), signature.args
         start, count = code.pointer(kinds[0], values[0], values[1]), values[2]
         step = count.type(64 // (array.dtype.bitwidth // 8))
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        byte, number = ir.IntType(8).as_pointer(), _WORD
         prefetch = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
