@@ -36,6 +36,7 @@ def batch_norm_relu(
     if module.training:
         module.num_batches_tracked.add_(1)
     store = Store(x.store.array, x.store.used, Norm(True, scale, offset, floor, floor_out))
+    store.array_sums = x.store.array_sums
     how = x.store, store, statistics, module.training
     normalised = Map(_Normalise.apply(x.token, module.weight, module.bias, *how), store)
     return normalised if shortcut is None else _add(normalised, Map.of(shortcut), relu)

@@ -39,6 +39,8 @@ def convolve(x, norm, padding, weights, bias, out, threads):
 
     `weights` are ``(SLOTS, kernels in, kernels out)``, transformed by `weights_transform`.  Given
     as pairs of bfloat16 numbers, for two kernels in each, that is what will be multiplied.
+
+    Returns the sums over all places and bands, ``(threads, kernels, lanes)``.
     """
     rows, cols, kernels, bands, lanes = out.shape
     groups, of_x, blocks = lanes // LANES, x.shape[2], -(-bands // OUTPUTS)
@@ -51,8 +53,10 @@ def convolve(x, norm, padding, weights, bias, out, threads):
     of_inputs = rooms(threads, SLOTS * step_in, weights)
     products = rooms(threads, SLOTS * step, bias)
     rows_out = rooms(threads, length, bias)
+    sums = np.zeros((threads, kernels, lanes), bias.dtype)
     for thread in numba.prange(threads):
         slots, product, row_out = of_inputs[thread], products[thread], rows_out[thread]
+        flat_sums = sums[thread].reshape(-1)
         for index in range(thread * places // threads, (thread + 1) * places // threads):
             place, group = index // groups, index % groups
             _read(x, norm, place, group, padding, length, inputs[thread])
@@ -74,6 +78,8 @@ def convolve(x, norm, padding, weights, bias, out, threads):
                     _back(product, here, step, row_out, at)
                 here = (place * kernels + k) * bands * lanes + group * LANES
                 copy(bands, row_out, 0, LANES, flat_out, here, lanes)
+                sum_row(bands, row_out, 0, LANES, flat_sums, k * lanes + group * LANES)
+    return sums
 
 
 @compiled

@@ -120,7 +120,7 @@ class _FourierConvolution(torch.autograd.Function):
         transformed = (transform @ weight.reshape(-1, TAPS).t()).view(-1, *weight.shape[:2])
         ctx.stores, ctx.padding, ctx.has_bias = (x, out), padding, bias is not None
         ctx.weights, ctx.in_pairs = (transform, transformed), in_pairs
-        fourier.convolve(
+        out.array_sums = fourier.convolve(
             x.array, tuple(x.norm), padding, _numbers(transformed.transpose(1, 2), 1, in_pairs),
             _bias(weight, bias), out.array, threads(),
         )  # fmt: skip

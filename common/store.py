@@ -41,6 +41,8 @@ class Store:
         Lanes that hold patches; what the others hold is of no effect.
     norm : Norm
     gradients : list of Gradient
+    array_sums : array (threads, kernels, lanes), optional
+        Sums of `array` over places and bands, where they were found in passing.
     sums : tuple (array, array), optional
         A gradient's numbers, and `lanes.gradient_sums` of it.
     weighed : tuple (array, array), optional
@@ -50,7 +52,7 @@ class Store:
     def __init__(self, array: np.ndarray, used: int, norm: Norm | None = None) -> None:
         self.array, self.used = array, used
         self.norm = norm or _AS_IT_IS[array.dtype]
-        self.gradients, self.sums, self.weighed = [], None, None
+        self.array_sums, self.gradients, self.sums, self.weighed = None, [], None, None
 
     @classmethod
     def of(cls, x: Tensor, kind: torch.dtype | None = None) -> "Store":
@@ -112,10 +114,16 @@ class Store:
     def patch_sums(self, times: np.ndarray | None = None) -> Tensor:
         """Sum of the map, or of its product with an array, over each patch: (batch, kernels)."""
         other = self.flat if times is None else times.reshape(-1)
-        norm, with_other = tuple(self.norm), times is not None
-        sums = lanes.patch_sums(
-            self.array.shape, norm, self.flat, with_other, other, threads()
-        ).sum(0)
+        norm, with_other = self.norm, times is not None
+        linear = not norm.used or max(norm.floor, norm.floor_out) == -math.inf
+        if linear and not with_other and self.array_sums is not None:
+            sums = self.array_sums.sum(axis=0)
+            if norm.used:
+                sums = norm.scale[:, None] * sums + norm.offset[:, None] * self.numbers
+        else:
+            sums = lanes.patch_sums(
+                self.array.shape, tuple(norm), self.flat, with_other, other, threads()
+            ).sum(axis=0)
         return torch.from_numpy(sums).t()[: self.used]
 
     def add_gradient(self, array: np.ndarray, **how) -> None:
