@@ -11,6 +11,7 @@ import numba
 import numpy as np
 
 from common.compiling import compiled, on_all_threads
+from common.loops import fetch
 from common.maps import (
     add_gradient_sums,
     clear_lanes,
@@ -21,15 +22,19 @@ from common.maps import (
     rooms,
     sum_row,
 )
+from common.slots import (
+    row_length,
+    slot_step,
+    transform_gradients,
+    transform_in_pairs,
+    transform_inputs,
+)
 from common.tiles import AVX512, PRODUCTS, output_tile, product_tile
-from common.transforms import OUTPUTS, PARTNERS, SLOTS, TAPS, transform, transform_back
-from common.vectors import LANES, fetch
+from common.transforms import OUTPUTS, PARTNERS, SLOTS, TAPS, transform_back
+from common.vectors import LANES
 
 KERNELS, BLOCKS = (4, 5) if AVX512 else (6, 1)  # of a tile of products
 _wide_tile, _narrow_tile = output_tile(KERNELS, BLOCKS), output_tile(KERNELS, 1)
-_transform = transform(OUTPUTS + TAPS - 1, pairs=True, halves=False)
-_transform_apart = transform(OUTPUTS + TAPS - 1, pairs=False, halves=True)
-_transform_gradient = transform(OUTPUTS, pairs=True, halves=True)
 _back, _back_gradient = transform_back(OUTPUTS, 0), transform_back(OUTPUTS + TAPS - 1, TAPS - 1)
 
 
@@ -44,11 +49,15 @@ def convolve(x, norm, padding, weights, bias, out, threads):
     """
     rows, cols, kernels, bands, lanes = out.shape
     groups, of_x, blocks = lanes // LANES, x.shape[2], -(-bands // OUTPUTS)
-    places, length = rows * cols * groups, _length(blocks)
+    places, length = rows * cols * groups, row_length(blocks)
     starts, no_bias = first_kernels(kernels, KERNELS), np.zeros_like(bias)
     flat_x, flat_out = x.reshape(-1), out.reshape(-1)
     rows_in = weights.shape[1]
-    tiles, step, step_in = _tiles(weights, starts), _step(kernels, blocks), _step(rows_in, blocks)
+    tiles, step, step_in = (
+        _tiles(weights, starts),
+        slot_step(kernels, blocks),
+        slot_step(rows_in, blocks),
+    )
     inputs = rooms(threads, of_x * length, bias)
     of_inputs = rooms(threads, SLOTS * step_in, weights)
     products = rooms(threads, SLOTS * step, bias)
@@ -60,11 +69,7 @@ def convolve(x, norm, padding, weights, bias, out, threads):
         for index in range(thread * places // threads, (thread + 1) * places // threads):
             place, group = index // groups, index % groups
             _read(x, norm, place, group, padding, length, inputs[thread])
-            for row in range(rows_in):
-                for block in range(blocks):
-                    at = row * (of_x // rows_in) * length + block * OUTPUTS * LANES
-                    here = (row * blocks + block) * LANES
-                    _transform(inputs[thread], at, length, slots, here, step_in, slots, 0, 0, 0)
+            transform_in_pairs(inputs[thread], of_x, of_x // rows_in, blocks, slots)
             for slot in range(SLOTS):
                 _multiply(
                     slots, slot * step_in, rows_in, blocks, tiles[slot], starts,
@@ -130,12 +135,12 @@ def _sum_gradients(
     rows, cols, kernels, bands, lanes = shape
     groups, threads = lanes // LANES, len(sums)
     kernels_in, blocks = x.shape[2], -(-bands // OUTPUTS)
-    places, length = rows * cols * groups, _length(blocks)
+    places, length = rows * cols * groups, row_length(blocks)
     rows_out = weights.shape[1]
     per_row = kernels // rows_out  # 2 where weights are pairs
     vectors = -(-blocks // per_row)
-    step, step_in = _step(rows_out, blocks), _step(kernels_in, blocks)
-    apart, apart_in = _step(kernels, vectors), _step(kernels_in, vectors)
+    step, step_in = slot_step(rows_out, blocks), slot_step(kernels_in, blocks)
+    apart, apart_in = slot_step(kernels, vectors), slot_step(kernels_in, vectors)
     of_inputs_at = 0 if per_row == 1 else SLOTS * step_in
     tile_starts, no_bias = first_kernels(kernels_in, KERNELS), np.zeros(kernels_in, bias_sums.dtype)
     tiles = _tiles(weights, tile_starts)
@@ -159,29 +164,13 @@ def _sum_gradients(
             if not valid[first + LANES - 1]:
                 count = len(row) // LANES
                 clear_lanes(count, row, 0, LANES, valid, first, row, 0, LANES)
-            for k in range(0, kernels_in, per_row):
-                for block in range(blocks):
-                    at = k * length + block * OUTPUTS * LANES
-                    here = k * vectors * LANES + block * LANES // per_row
-                    _transform_apart(
-                        row, at, length, of_inputs, here, apart_in,
-                        of_inputs, here, vectors * LANES, apart_in,
-                    )  # fmt: skip
+            transform_inputs(row, kernels_in, per_row, blocks, of_inputs)
             for k in range(kernels):
                 here = (place * kernels + k) * bands * lanes + first
                 read_gradient(gradient, here, lanes, bands, k, first, g, k * length, LANES)
                 sum_row(bands, g, k * length, LANES, flat_bias, k * lanes + first)
-            for k in range(0, kernels, per_row):
-                for block in range(blocks):
-                    at = k * length + block * OUTPUTS * LANES
-                    _transform_gradient(
-                        g, at, length, of_gradient, (k // per_row * blocks + block) * LANES, step,
-                        halves, k * vectors * LANES + block * LANES // per_row, vectors * LANES,
-                        apart,
-                    )  # fmt: skip
-            _add_products(
-                halves, apart, starts, of_inputs, apart_in, starts_in, vectors, flat_sums
-            )
+            transform_gradients(g, kernels, per_row, blocks, of_gradient, halves)
+            _add_products(halves, apart, starts, of_inputs, apart_in, starts_in, vectors, flat_sums)
             if tiles.size:
                 for slot in range(SLOTS):
                     _multiply(
@@ -206,7 +195,7 @@ def _write_back(slots, blocks, padding, row, x, norm, of_x, place, group, sums, 
         row[: (TAPS - 1) * LANES] = 0
         for block in range(blocks):
             at = (k * blocks + block) * LANES
-            _back_gradient(slots, at, _step(kernels, blocks), row, block * OUTPUTS * LANES)
+            _back_gradient(slots, at, slot_step(kernels, blocks), row, block * OUTPUTS * LANES)
         here = (place * kernels + k) * bands * lanes + group * LANES
         copy(bands, row, padding * LANES, LANES, flat, here, lanes)
         if used:
@@ -265,18 +254,6 @@ def _read(x, norm, place, group, padding, length, inputs):
     for k in range(kernels):
         here = (place * kernels + k) * bands * lanes + group * LANES
         read_row(flat, here, lanes, bands, norm, k, inputs, k * length + padding * LANES, LANES)
-
-
-@compiled
-def _length(blocks):
-    """Numbers of a row of so many blocks."""
-    return (blocks * OUTPUTS + TAPS - 1) * LANES
-
-
-@compiled
-def _step(kernels, blocks):
-    """Numbers from one slot to the next; a line more than needed spreads them over the cache."""
-    return (kernels * blocks + 1) * LANES
 
 
 @compiled

@@ -9,8 +9,9 @@ import numpy as np
 
 from common import normalisation
 from common.compiling import compiled, on_all_threads
+from common.loops import along_bands
 from common.maps import add_gradient_sums, copy, read_gradient, read_row, rooms
-from common.vectors import LANES, along_bands
+from common.vectors import LANES
 
 
 def _moments(x, floor, shift):

@@ -21,7 +21,7 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         return module._conv_forward(as_tensor(x), weight, bias)
     if module.kernel_size == (1, 1, 1) and stride == 1 and padding == (0, 0, 0):
         return F.linear(as_tensor(x).movedim(1, 4), weight.flatten(1), bias).movedim(4, 1)
-    in_pairs = module.compute_dtype == torch.bfloat16
+    in_pairs = getattr(module, "compute_dtype", None) == torch.bfloat16
     x = Map.of(x, torch.bfloat16 if in_pairs else None)
     (kernels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
     sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
@@ -150,7 +150,7 @@ class _FourierConvolution(torch.autograd.Function):
 
 
 def _numbers(weights: Tensor, axis: int, in_pairs: bool) -> np.ndarray:
-    """Weights as compiled code takes them: as they are, or as bfloat16 and in pairs along an axis."""
+    """Weights as compiled code takes them: as they are, or in bfloat16 pairs along an axis."""
     if not in_pairs:
         return weights.detach().contiguous().numpy()
     pairs = weights.detach().to(torch.bfloat16).unflatten(axis, (-1, 2)).movedim(axis + 1, -1)
@@ -162,7 +162,7 @@ class _SpatialConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, token, weight, bias, x, out, padding, in_pairs):
-        kernels, of_kernels, rows, cols, bands = weight.shape
+        kernels, _, rows, cols, _ = weight.shape
         weights = weight.detach().permute(0, 2, 3, 1, 4).reshape(kernels, rows * cols, -1)
         ctx.stores, ctx.has_bias, ctx.shape = (x, out), bias is not None, weight.shape
         ctx.how, ctx.weights, ctx.in_pairs = (padding[:2], (rows, cols)), weights, in_pairs

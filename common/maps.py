@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.compiling import compiled
-from common.vectors import Vector, along_bands
+from common.loops import along_bands
+from common.vectors import Vector
 
 
 class Norm(NamedTuple):

@@ -14,6 +14,7 @@ from numba import types
 from numba.extending import overload
 
 from common.compiling import compiled, on_all_threads
+from common.loops import along_bands
 from common.maps import (
     clear_lanes,
     copy,
@@ -24,7 +25,7 @@ from common.maps import (
     sum_row,
 )
 from common.tiles import AVX512, PRODUCTS, output_tile, product_tile
-from common.vectors import LANES, along_bands
+from common.vectors import LANES
 
 KERNELS, PLACES = (8, 3) if AVX512 else (6, 1)  # of a tile of the output
 _wide_tile, _narrow_tile = output_tile(KERNELS, PLACES), output_tile(KERNELS, 1)
@@ -53,7 +54,9 @@ def gradients(x, norm, used, padding, size, gradient, shape, weights, of_x, thre
     rows, cols, kernels, numbers = shape[0], shape[1], shape[2] * shape[3], x.shape[2] * x.shape[3]
     around = size[0] - 1 - padding[0], size[1] - 1 - padding[1]
     valid = np.arange(shape[4]) < used
-    g, of_bias = _padded_gradient(gradient, shape, around, valid.astype(norm[1].dtype), weights, threads)
+    g, of_bias = _padded_gradient(
+        gradient, shape, around, valid.astype(norm[1].dtype), weights, threads
+    )
     if of_x.size:  # the convolution of the output's gradient with the weights turned around
         _convolve(g, size, weights, True, np.zeros(numbers, norm[1].dtype), of_x, threads)
     mask, per_number = _mask(valid, weights), kernels // len(weights)
@@ -218,7 +221,7 @@ def _gather_row_of(count, x, at, step, mask, lane, out, out_at, length):
 
 
 def _padded(x, norm, padding, weights, per_number, threads):
-    """The map worked out, with zeros around, in pairs if `weights` are; itself if it is all that."""
+    """The map worked out, with zeros around, in pairs if `weights` are; maybe it is all that."""
 
 
 @overload(_padded)

@@ -56,7 +56,7 @@ class Store:
 
     @classmethod
     def of(cls, x: Tensor, kind: torch.dtype | None = None) -> "Store":
-        """Return a copy of a tensor (batch, kernels, rows, cols, bands), of another type or its own."""
+        """Return a copy of a tensor (batch, kernels, rows, cols, bands), of its type or another."""
         batch, kernels, rows, cols, bands = x.shape
         lanes_ = -(-batch // LANES) * LANES
         make = torch.empty if lanes_ == batch else torch.zeros
