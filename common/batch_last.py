@@ -1,7 +1,9 @@
-"""The layers' fast form in float32 (and float64) on the CPU.
+"""The layers' fast form on the CPU: in float32, float64, and bfloat16 by AVX512-BF16.
 
 Feature maps lie in memory as `common/maps.py` says, and are worked out as late as can be: a batch
-norm with its ReLUs is only a way to read a map, and so is its gradient.
+norm with its ReLUs is only a way to read a map, and so is its gradient.  In bfloat16 they are
+rounded where they are kept, and so is what the large convolutions multiply; sums, statistics,
+parameters and their gradients are float32.
 """
 
 import numpy as np

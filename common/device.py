@@ -35,8 +35,7 @@ PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 def choose_precision(name: str, device: torch.device) -> str:
     """Return "fp32" or "bf16": what `--precision` names, or what "auto" finds on this hardware.
 
-    "auto" is bf16 on GPUs since Ampere, on CPUs with AMX and on AMD's with AVX512-BF16, else fp32:
-    Intel's multiply as many float32 numbers as bfloat16 ones, or more, where they have no AMX.
+    "auto" is bf16 on GPUs since Ampere and on CPUs with AMX or AVX512-BF16, else fp32.
     """
     if name != "auto":
         return name
@@ -44,8 +43,7 @@ def choose_precision(name: str, device: torch.device) -> str:
         has_bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
         has = getattr(torch.cpu, "get_capabilities", dict)()
-        intel = "Intel" in str(has.get("cpu_name"))
-        has_bf16 = has.get("amx_bf16", False) or (has.get("avx512_bf16", False) and not intel)
+        has_bf16 = has.get("amx_bf16", False) or has.get("avx512_bf16", False)
     return "bf16" if has_bf16 else "fp32"
 
 

@@ -1,7 +1,8 @@
 """The same networks several times faster: other forms of their layers, for each kind of hardware.
 
-In float32 on the CPU they are those of `common/batch_last.py`, in bfloat16 and on a GPU those of
-`common/channels_last.py`.  They have the parameters, names and mathematics of those they replace.
+On the CPU they are those of `common/batch_last.py`; on a GPU, and in bfloat16 on a CPU with AMX or
+without AVX512-BF16, those of `common/channels_last.py`.  They have the parameters, names and
+mathematics of those they replace.
 """
 
 import copy
@@ -17,7 +18,9 @@ from torch.nn import functional as F
 from common import batch_last, channels_last
 from common.files import one_process_at_a_time
 from common.layers import WeightedSum
-from common.tiles import BFLOAT16
+from common.tiles import BFLOAT16, MATRIX_UNITS
+
+IN_PAIRS = BFLOAT16 and not MATRIX_UNITS  # the faster form in bfloat16 on this processor
 
 
 def use_fast_form(
@@ -35,7 +38,7 @@ def use_fast_form(
         None for the parameters' own type.
     """
     model, on_cpu = model.to(device), torch.device(device).type == "cpu"
-    form = batch_last if on_cpu and (dtype != torch.bfloat16 or BFLOAT16) else channels_last
+    form = batch_last if on_cpu and (dtype != torch.bfloat16 or IN_PAIRS) else channels_last
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             along_bands = module.kernel_size[2] > 1

@@ -162,12 +162,11 @@ class _SpatialConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, token, weight, bias, x, out, padding, in_pairs):
-        kernels, _, rows, cols, _ = weight.shape
-        weights = weight.detach().permute(0, 2, 3, 1, 4).reshape(kernels, rows * cols, -1)
-        ctx.stores, ctx.has_bias, ctx.shape = (x, out), bias is not None, weight.shape
-        ctx.how, ctx.weights, ctx.in_pairs = (padding[:2], (rows, cols)), weights, in_pairs
+        ctx.save_for_backward(weight)
+        ctx.stores, ctx.has_bias, ctx.in_pairs = (x, out), bias is not None, in_pairs
+        ctx.how = padding[:2], tuple(weight.shape[2:4])
         spatial.convolve(
-            x.array, tuple(x.norm), *ctx.how, _numbers(weights, 2, in_pairs),
+            x.array, tuple(x.norm), *ctx.how, _numbers(_by_places(weight), 2, in_pairs),
             _bias(weight, bias), out.array, threads(),
         )  # fmt: skip
         return token.new_zeros(())
@@ -175,15 +174,21 @@ class _SpatialConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, token):
-        x, out = ctx.stores
+        (weight,), (x, out) = ctx.saved_tensors, ctx.stores
         of_x = x.empty() if ctx.needs_input_grad[0] else x.array[:0]
         of_weight, of_bias = spatial.gradients(
             x.array, tuple(x.norm), x.used, *ctx.how, out.take_gradient().flat(),
-            out.array.shape, _numbers(ctx.weights, 0, ctx.in_pairs), of_x, threads(),
+            out.array.shape, _numbers(_by_places(weight), 0, ctx.in_pairs), of_x, threads(),
         )  # fmt: skip
         if ctx.needs_input_grad[0]:
             x.add_gradient(of_x, own=True)
-        kernels, of_kernels, rows, cols, bands = ctx.shape
+        kernels, of_kernels, rows, cols, bands = weight.shape
         of_weight = torch.from_numpy(of_weight).view(kernels, rows, cols, of_kernels, bands)
         of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
         return token, of_weight.permute(0, 3, 1, 2, 4), of_bias, None, None, None, None
+
+
+def _by_places(weight: Tensor) -> Tensor:
+    """Arrange weights for `common/spatial.py`: (kernels out, rows * cols, kernels in * bands)."""
+    kernels, _, rows, cols, _ = weight.shape
+    return weight.detach().permute(0, 2, 3, 1, 4).reshape(kernels, rows * cols, -1)

@@ -1,9 +1,10 @@
 """Feature maps whose batch lies innermost in memory, and how they and their gradients are read.
 
-A map is ``(rows, cols, kernels, bands, lanes)``, lanes being the patches of a batch, rounded up to
-a multiple of 16: what 16 patches hold at one place is a vector of the processor, so that every
-number of kernels and every kernel size fills the vectors.  A row is the bands of one place and
-kernel.
+A map is ``(rows, cols, kernels, bands, lanes)``, in float32, float64 or, as its bits in uint16,
+bfloat16, which is widened to float32 on reading and rounded to the nearest on writing.  Lanes are
+the patches of a batch, rounded up to a multiple of 16: what 16 patches hold at one place is a
+vector of the processor, so that every number of kernels and every kernel size fills the vectors.  A
+row is the bands of one place and kernel.
 
 What stands between two convolutions is arithmetic on single numbers, cheap beside the way to
 memory.  So it has no pass over memory of its own where that can be: a batch norm with its ReLUs is

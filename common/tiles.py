@@ -12,7 +12,8 @@ from common.vectors import LANES, Code
 
 _FEATURES = llvmlite.binding.get_host_cpu_features()
 AVX512 = _FEATURES.get("avx512f", False)
-BFLOAT16 = _FEATURES.get("avx512bf16", False)  # products of pairs
+BFLOAT16 = _FEATURES.get("avx512bf16", False)  # products of pairs of numbers
+MATRIX_UNITS = _FEATURES.get("amx-bf16", False)  # many times as fast, for PyTorch's convolutions
 PRODUCTS = 4  # rows of a product tile: its sums are the lanes of one vector
 OFFSETS, GRADIENT_KERNELS = (6, 4) if AVX512 else (3, 2)
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from common import batch_last
 from common.graph import Map
+from common.tiles import BFLOAT16
 from common.transforms import (
     OUTPUTS,
     PARTNERS,
@@ -21,12 +22,19 @@ from common.transforms import (
 )
 from common.vectors import LANES
 
-_transform, _transform_back = transform(POINTS), transform_back(POINTS, 0)
+_transform, _transform_back = transform(POINTS, True, True), transform_back(POINTS, 0)
+needs_bfloat16 = pytest.mark.skipif(not BFLOAT16, reason="this processor has no AVX512-BF16")
+
+
+@numba.njit
+def _slots(rows, pairs, halves):
+    """Transform a row, and of pairs the row after it too."""
+    _transform(rows, 0, POINTS * LANES, pairs, 0, LANES, halves, 0, LANES // 2, LANES)
 
 
 @numba.njit
 def _matrices(inputs, slots, unit_slots, outputs):
-    _transform(inputs, 0, slots, 0, LANES)
+    _slots(inputs, slots, slots)
     for i in range(len(unit_slots)):
         _transform_back(unit_slots[i], 0, LANES, outputs[i], 0)
 
@@ -62,6 +70,20 @@ def test_ten_bands_from_sixteen(matrices):
     np.testing.assert_allclose(y, np.correlate(x, w, "valid"), atol=1e-13)
 
 
+@needs_bfloat16
+def test_slots_of_two_rows_in_bfloat16():
+    rows = np.random.default_rng(2).normal(size=(2, POINTS, LANES)).astype(np.float32)
+    slots = [np.zeros((SLOTS, LANES), np.float32) for _ in rows]
+    for row, out in zip(rows, slots, strict=True):
+        _slots(row.ravel(), out.ravel(), out.ravel())
+    expected = torch.from_numpy(np.stack(slots, axis=1)).bfloat16()  # (slots, rows, lanes)
+    pairs, halves = np.zeros((2, SLOTS, LANES), np.int32)
+    _slots(rows.ravel(), pairs.ravel(), halves.ravel())
+    in_lanes = torch.from_numpy(pairs).view(torch.bfloat16).view(SLOTS, LANES, 2)
+    assert torch.equal(in_lanes, expected.transpose(1, 2))
+    assert torch.equal(torch.from_numpy(halves).view(torch.bfloat16), expected.flatten(1))
+
+
 def compare(dtype, kernels_in, kernels, bands, batch, padding):
     """Errors of output and gradients by Fourier transforms, and PyTorch's, relative to the most."""
     torch.manual_seed(0)
@@ -73,6 +95,7 @@ def compare(dtype, kernels_in, kernels, bands, batch, padding):
     def errors(convolve):
         one = nn.Conv3d(kernels_in, kernels, (1, 1, TAPS), padding=(0, 0, padding)).to(dtype)
         one.load_state_dict(module.state_dict())
+        one.compute_dtype = dtype
         own_x = x.detach().to(dtype).requires_grad_()
         y = convolve(one, own_x)
         found = [y, *torch.autograd.grad(y, [own_x, *one.parameters()], seed.to(dtype))]
@@ -80,6 +103,8 @@ def compare(dtype, kernels_in, kernels, bands, batch, padding):
         return [((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs]
 
     def fast(one, own_x):
+        if dtype == torch.bfloat16:  # parameters stay float32
+            one, own_x = one.float(), own_x.float()
         y = batch_last.conv(one, own_x)
         assert isinstance(y, Map) and "Fourier" in type(y.token.grad_fn).__name__
         return y.tensor()
@@ -100,3 +125,12 @@ def test_in_float32_the_error_is_a_few_roundings():
     fast, plain = compare(torch.float32, 24, 24, 97, 16, 3)
     assert max(fast) < 2e-6
     assert max(a / b for a, b in zip(fast, plain, strict=True)) < 8
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("kernels_in, kernels", [(24, 24), (6, 8), (6, 7)])  # 7 are not in pairs
+@pytest.mark.parametrize("bands", [10, 60, 97])
+@pytest.mark.parametrize("batch, padding", [(16, 3), (35, 3), (5, 4)])
+def test_in_bfloat16_the_error_is_a_few_roundings(kernels_in, kernels, bands, batch, padding):
+    fast, _ = compare(torch.bfloat16, kernels_in, kernels, bands, batch, padding)
+    assert 2**-12 < max(fast) < 2**-7

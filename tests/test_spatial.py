@@ -11,27 +11,31 @@ from common import batch_last, channels_last
 from common.graph import Map, as_tensor
 from common.layers import BatchNormReLU, kernels_as_bands
 from common.spatial import KERNELS
+from common.tiles import BFLOAT16
 
 
 def compare(dtype, kernels, size, padding, shape, bias=True, normalised=False):
     """Largest errors of the output and of every gradient, relative to the largest number.
 
-    Where `normalised` the input comes from a batch norm with a ReLU.
+    Where `normalised` the input comes from a batch norm with a ReLU.  In bfloat16 the parameters
+    and what goes in and out stay float32.
     """
     torch.manual_seed(0)
     conv = nn.Conv3d(shape[1], kernels, size, padding=padding, bias=bias)
     modules = nn.ModuleList([BatchNormReLU(shape[1]), conv] if normalised else [conv]).double()
-    own = copy.deepcopy(modules).to(dtype)
+    number = torch.float32 if dtype == torch.bfloat16 else dtype
+    own = copy.deepcopy(modules).to(number)
+    own[-1].compute_dtype = dtype
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     y = conv(modules[0](x) if normalised else x)
-    own_x = x.detach().to(dtype).requires_grad_()
+    own_x = x.detach().to(number).requires_grad_()
     read = batch_last.batch_norm_relu(own[0], own_x) if normalised else own_x
     found = batch_last.conv(own[-1], read)
     assert isinstance(found, Map) and "Spatial" in type(found.token.grad_fn).__name__
     seed = torch.randn_like(y)
     truth = [y, *torch.autograd.grad(y, [x, *modules.parameters()], seed)]
     inputs, found = [own_x, *own.parameters()], found.tensor()
-    pairs = zip([found, *torch.autograd.grad(found, inputs, seed.to(dtype))], truth, strict=True)
+    pairs = zip([found, *torch.autograd.grad(found, inputs, seed.to(number))], truth, strict=True)
     return [((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs]
 
 
@@ -64,6 +68,25 @@ def test_over_rows_and_cols(batch, kernels, size, padding, shape, normalised):
 
 def test_in_float32_the_error_is_a_few_roundings():
     assert max(compare(torch.float32, 128, (1, 1, 97), 0, (16, 24, 7, 7, 97))) < 2e-6
+
+
+@pytest.mark.skipif(not BFLOAT16, reason="this processor has no AVX512-BF16")
+@pytest.mark.parametrize("batch", [16, 35, 5])
+@pytest.mark.parametrize(
+    "kernels, size, padding, shape",
+    [
+        (128, (1, 1, 97), 0, (24, 7, 7, 97)),
+        (8, (1, 1, 4), 0, (2, 1, 1, 4)),
+        (24, (3, 3, 128), 0, (1, 7, 7, 128)),
+        (8, (3, 3, 1), (2, 0, 0), (10, 4, 6, 1)),
+        (9, (1, 1, 11), 0, (24, 3, 3, 11)),
+    ],
+    ids=["collapse", "one place", "stem", "padded along rows", "odd kernels"],
+)
+@pytest.mark.parametrize("normalised", [False, True])
+def test_in_bfloat16_the_error_is_a_few_roundings(batch, kernels, size, padding, shape, normalised):
+    errors = compare(torch.bfloat16, kernels, size, padding, (batch, *shape), normalised=normalised)
+    assert 0 < max(errors) < 2**-6
 
 
 def test_what_is_too_small_for_a_tile_is_pytorchs_own():

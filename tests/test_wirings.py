@@ -2,6 +2,7 @@
 
 import copy
 import random
+import statistics
 
 import pytest
 import torch
@@ -84,3 +85,27 @@ def test_gradients_equal_pytorchs(seed, batch):
         found.append([scores.detach(), *(torch.zeros(()) if g is None else g for g in gradients)])
     for ours, truth in zip(found[1], found[0], strict=True):
         torch.testing.assert_close(ours, truth, rtol=1e-7, atol=1e-9)
+
+
+def test_bfloat16_is_about_as_near_to_float32_as_pytorchs_own():
+    errors, batch = {"ours": [], "PyTorch's": []}, 35
+    for seed in range(8):
+        torch.manual_seed(seed)
+        plain, patches = Wired(seed), torch.randn(batch, 1, 5, 5, 2 * BANDS + 5)
+        ours = use_fast_form(copy.deepcopy(plain), dtype=torch.bfloat16)
+        truth = gradient(plain, patches)
+        for name, model in (("PyTorch's", copy.deepcopy(plain)), ("ours", ours)):
+            plain.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=name == "PyTorch's"):
+                found = gradient(model, patches)
+            errors[name].append((1 - F.cosine_similarity(found, truth, dim=0)).item())
+    assert 0 < statistics.median(errors["ours"]) < 2 * statistics.median(errors["PyTorch's"])
+    assert max(errors["ours"]) < 2 * max(errors["PyTorch's"])
+
+
+def gradient(model: nn.Module, patches: torch.Tensor) -> torch.Tensor:
+    """All parameters' gradients one after another."""
+    model.zero_grad()
+    F.cross_entropy(3 * model(patches).float(), torch.arange(len(patches)) % 4).backward()
+    gradients = (p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters())
+    return torch.cat([g.flatten() for g in gradients])
