@@ -18,7 +18,7 @@ SAID = (
     "cannot map zero-fill pages",
     "failed to map segment",
 )  # PyTorch on a CPU, on a GPU, oneDNN, a package that is loaded (both): memory is short
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8  # <malloc.h>
 
 
 def check_fits(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -38,13 +38,15 @@ def check_fits(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
 def keep_freed_memory() -> None:
     """Tell glibc's malloc to hold on to freed memory; call it before the first large tensor.
 
-    By default every tensor above 32 MiB at most is a mapping of its own, and the free end of the
-    heap goes back to the system: each training step then pays for its memory page by page again,
-    about a tenth of its time.  The price: the process keeps its size until `give_back_memory`.
-    Elsewhere than on glibc this does nothing.
+    By default a large tensor is a mapping of its own, and the free end of the heap goes back to the
+    system: each training step then pays for its memory page by page again, about a tenth of its
+    time.  The price: the process keeps its size until `give_back_memory`.  What is larger than the
+    feature maps of usual batches still is a mapping: blocks of a scene would not always find a hole
+    that fits, and the heap would grow by one of them now and then.  Elsewhere than on glibc this
+    does nothing.
     """
     if libc := _glibc():
-        libc.mallopt(M_MMAP_MAX, 0)  # large blocks too come from the heap
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # whose free end is never given back
         libc.mallopt(M_TOP_PAD, 64 << 20)  # and which grows by 64 MiB at a time
         libc.mallopt(M_ARENA_MAX, 1)  # one heap: a thread can use what another one freed
