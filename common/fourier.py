@@ -259,8 +259,9 @@ def _read(x, norm, place, group, padding, length, inputs):
 @compiled
 def _fetch(array, index, places, part, parts):
     """Fetch one of the parts of what a map holds at a place, given its index among all."""
-    lines = array.size // places // LANES // parts + 1
-    fetch(array, index * (array.size // places) + part * lines * LANES, lines)
+    line = 64 // array.itemsize
+    lines = array.size // places // line // parts + 1
+    fetch(array, index * (array.size // places) + part * lines * line, lines)
 
 
 @compiled

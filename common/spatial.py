@@ -89,12 +89,8 @@ def _convolve(x, size, weights, turned, bias, out, threads):
     step, step_out, groups = numbers * lanes, kernels * lanes, lanes // LANES
     offsets, starts = _offsets(x, size), first_kernels(kernels, KERNELS)
     blocks, count = _blocks(weights, turned, starts), len(offsets)
-    flat_x, flat_blocks, flat_out, cols_in = (
-        x.reshape(-1),
-        blocks.reshape(-1),
-        out.reshape(-1),
-        x.shape[1],
-    )
+    flat_x, flat_blocks, flat_out = x.reshape(-1), blocks.reshape(-1), out.reshape(-1)
+    cols_in = x.shape[1]
     if size[0] == size[1] == 1:
         rows, cols = 1, rows * cols
     wide = cols // PLACES
@@ -221,7 +217,7 @@ def _gather_row_of(count, x, at, step, mask, lane, out, out_at, length):
 
 
 def _padded(x, norm, padding, weights, per_number, threads):
-    """The map worked out, with zeros around, in pairs if `weights` are; maybe it is all that."""
+    """The map worked out, with zeros around, in pairs if `weights` are; `x` if it is that."""
 
 
 @overload(_padded)
@@ -239,6 +235,7 @@ def _padded_like(x, norm, padding, weights, per_number, threads):
 
 @on_all_threads
 def _padded_copy(x, norm, padding, weights, per_number, threads):
+    """The map worked out, with zeros around, in an array of its own."""
     rows, cols, kernels, bands, lanes = x.shape
     numbers, cols_out = kernels * bands // per_number, cols + 2 * padding[1]
     out = np.zeros((rows + 2 * padding[0], cols_out, 1, numbers, lanes), weights.dtype)

@@ -116,7 +116,7 @@ def product_tile(_, x, x_at, x_step, y, y_at, y_step, count, sums, at):
         totals = code.loop(count, [code.constant(0.0)] * PRODUCTS**2, step)
         while len(totals) > 1:  # halves are added up and filled with those of another
             half = len(totals) // 2
-            totals = [a.paired(b) for a, b in zip(totals[:half], totals[half:], strict=True)]
+            totals = [a.pair_sums(b) for a, b in zip(totals[:half], totals[half:], strict=True)]
         code.store(code.load(sums_at) + totals[0], sums_at)
         return context.get_dummy_value()
 

@@ -118,7 +118,7 @@ class Vector:
             for lanes in (range(LANES), range(LANES, 2 * LANES))
         )
 
-    def paired(self, other: "Vector") -> "Vector":
+    def pair_sums(self, other: "Vector") -> "Vector":
         """Sums of lanes i and i + 8, of self in the even places and of other in the odd ones."""
         builder, half = self.code.builder, LANES // 2
         halves = ([i // 2 + first + LANES * (i % 2) for i in range(LANES)] for first in (0, half))
