@@ -26,7 +26,8 @@ def batch_norm_relu(
 
     Only where a shortcut is added is the result worked out.
     """
-    x = Map.of(x).as_read()
+    kind = getattr(module, "map_dtype", None)
+    x = Map.of(x, kind).as_read()
     relu_before, relu = (getattr(module, name, False) for name in ("relu_before", "relu"))
     floor, floor_out = floors(x.store.array, relu_before, relu and shortcut is None)
     of_norm = (module.weight, module.bias, module.running_mean, module.running_var)
@@ -41,7 +42,7 @@ def batch_norm_relu(
     store.array_sums = x.store.array_sums
     how = x.store, store, statistics, module.training
     normalised = Map(_Normalise.apply(x.token, module.weight, module.bias, *how), store)
-    return normalised if shortcut is None else _add(normalised, Map.of(shortcut), relu)
+    return normalised if shortcut is None else _add(normalised, Map.of(shortcut, kind), relu)
 
 
 class _Normalise(torch.autograd.Function):
@@ -107,11 +108,12 @@ def weighted_sum(
     module: WeightedSum, *maps: Tensor | Map, shortcut: Tensor | Map | None = None
 ) -> Map:
     """`WeightedSum` of two maps, or of one and a shortcut."""
-    maps = [Map.of(x) for x in maps]
+    kind = getattr(module, "map_dtype", None)
+    maps = [Map.of(x, kind) for x in maps]
     tokens, averages = zip(*(_Average.apply(x.token, x.store) for x in maps), strict=True)
     weights = list(module.weights(torch.stack(averages)))
     if shortcut is not None:
-        maps.append(Map.of(shortcut))
+        maps.append(Map.of(shortcut, kind))
         tokens = (*tokens, maps[-1].token)
         weights.append(None)
     stores = [x.store for x in maps]

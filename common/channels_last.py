@@ -1,4 +1,4 @@
-"""The layers' fast form in bfloat16 for CPUs with AMX, and what a GPU runs: channels-last.
+"""The layers' form on a GPU, and in bfloat16 on a CPU with AMX or without AVX512-BF16.
 
 PyTorch's convolutions over (batch, 24, rows, cols, bands) are several times as fast where the
 kernels of one position lie next to each other in memory, and in bfloat16 they use the processor's

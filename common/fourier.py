@@ -2,9 +2,9 @@
 
 The same convolutions as in `common/convolution.py`, of kernels of one row and col, in a third of
 the multiplications: see `common/transforms.py`.  A row of bands, with its padding, is taken as
-blocks of 16 bands that begin every 10.  What the blocks of one place give is kept by slot:
-``(slots, kernels, blocks, LANES)``.  Feature maps and their gradients are those of
-`common/maps.py`, `norm` and `gradient` given as plain tuples.
+blocks of 16 bands that begin every 10.  What the blocks of one place give is kept by slot, as
+`common/slots.py` says.  Feature maps and their gradients are those of `common/maps.py`, `norm` and
+`gradient` given as plain tuples.
 """
 
 import numba
@@ -26,8 +26,8 @@ from common.slots import (
     row_length,
     slot_step,
     transform_gradients,
-    transform_in_pairs,
-    transform_inputs,
+    transform_over_kernels,
+    transform_over_lanes,
 )
 from common.tiles import AVX512, PRODUCTS, output_tile, product_tile
 from common.transforms import OUTPUTS, PARTNERS, SLOTS, TAPS, transform_back
@@ -42,8 +42,9 @@ _back, _back_gradient = transform_back(OUTPUTS, 0), transform_back(OUTPUTS + TAP
 def convolve(x, norm, padding, weights, bias, out, threads):
     """Write the convolution of the map `x`, read as `norm` says, to the map `out`.
 
-    `weights` are ``(SLOTS, kernels in, kernels out)``, transformed by `weights_transform`.  Given
-    as pairs of bfloat16 numbers, for two kernels in each, that is what will be multiplied.
+    `weights` are ``(SLOTS, kernels in, kernels out)``, transformed by `weights_transform`.  Of
+    int32 they hold pairs of bfloat16 numbers, of two neighbouring kernels in; the products are then
+    made in bfloat16, the sums in float32.
 
     Returns the sums over all places and bands, ``(threads, kernels, lanes)``.
     """
@@ -52,11 +53,11 @@ def convolve(x, norm, padding, weights, bias, out, threads):
     places, length = rows * cols * groups, row_length(blocks)
     starts, no_bias = first_kernels(kernels, KERNELS), np.zeros_like(bias)
     flat_x, flat_out = x.reshape(-1), out.reshape(-1)
-    rows_in = weights.shape[1]
+    units_in = weights.shape[1]  # kernels in, or pairs of them
     tiles, step, step_in = (
         _tiles(weights, starts),
         slot_step(kernels, blocks),
-        slot_step(rows_in, blocks),
+        slot_step(units_in, blocks),
     )
     inputs = rooms(threads, of_x * length, bias)
     of_inputs = rooms(threads, SLOTS * step_in, weights)
@@ -69,10 +70,10 @@ def convolve(x, norm, padding, weights, bias, out, threads):
         for index in range(thread * places // threads, (thread + 1) * places // threads):
             place, group = index // groups, index % groups
             _read(x, norm, place, group, padding, length, inputs[thread])
-            transform_in_pairs(inputs[thread], of_x, of_x // rows_in, blocks, slots)
+            transform_over_kernels(inputs[thread], of_x, of_x // units_in, blocks, slots)
             for slot in range(SLOTS):
                 _multiply(
-                    slots, slot * step_in, rows_in, blocks, tiles[slot], starts,
+                    slots, slot * step_in, units_in, blocks, tiles[slot], starts,
                     no_bias if slot else bias, product, PARTNERS[slot] * step,
                     flat_x, flat_out, index + 1, places, slot,
                 )  # fmt: skip
@@ -94,8 +95,8 @@ def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, thre
     `shape` is the output's; the first `used` lanes hold patches.  `weights` may be those of the
     convolution, ``(SLOTS, kernels out, kernels in)``, transformed: then the gradient of the input
     is written to `of_x` in passing.  That may be the output's gradient's own array, for a place is
-    written after it was read.  Otherwise `weights` has no slots.  As pairs, for two kernels out in
-    each, they have all products made of bfloat16 numbers.
+    written after it was read.  Otherwise `weights` has no slots.  Of int32 they hold
+    pairs of bfloat16 numbers, of two neighbouring kernels out; all products are made in bfloat16.
 
     Returns
     -------
@@ -136,26 +137,26 @@ def _sum_gradients(
     groups, threads = lanes // LANES, len(sums)
     kernels_in, blocks = x.shape[2], -(-bands // OUTPUTS)
     places, length = rows * cols * groups, row_length(blocks)
-    rows_out = weights.shape[1]
-    per_row = kernels // rows_out  # 2 where weights are pairs
-    vectors = -(-blocks // per_row)
-    step, step_in = slot_step(rows_out, blocks), slot_step(kernels_in, blocks)
+    units = weights.shape[1]  # kernels out, or pairs of them
+    per_number = kernels // units
+    vectors = -(-blocks // per_number)  # of a kernel, in slots for sums over lanes
+    step, step_in = slot_step(units, blocks), slot_step(kernels_in, blocks)
     apart, apart_in = slot_step(kernels, vectors), slot_step(kernels_in, vectors)
-    of_inputs_at = 0 if per_row == 1 else SLOTS * step_in
+    of_inputs_at = 0 if per_number == 1 else SLOTS * step_in
     tile_starts, no_bias = first_kernels(kernels_in, KERNELS), np.zeros(kernels_in, bias_sums.dtype)
     tiles = _tiles(weights, tile_starts)
     inputs = rooms(threads, kernels_in * length, sums)
     gradients = rooms(threads, kernels * length, sums)
     slots_back = rooms(threads, of_inputs_at + SLOTS * apart_in, sums)
     slots_of_gradients = rooms(threads, SLOTS * step, weights)
-    halves_of_gradients = rooms(threads, 0 if per_row == 1 else SLOTS * apart, weights)
+    halves_of_gradients = rooms(threads, 0 if per_number == 1 else SLOTS * apart, weights)
     flat_x = x.reshape(-1)
     rows_back = rooms(threads, length, sums)
     for thread in numba.prange(threads):
         row, g = inputs[thread], gradients[thread]
         slots, of_gradient = slots_back[thread], slots_of_gradients[thread]
-        of_inputs = slots[of_inputs_at:].view(weights.dtype)  # may lie where `slots` will
-        halves = of_gradient if per_row == 1 else halves_of_gradients[thread]
+        of_inputs = slots[of_inputs_at:].view(weights.dtype)  # `slots` may overwrite them
+        halves = of_gradient if per_number == 1 else halves_of_gradients[thread]
         flat_bias, flat_sums = bias_sums[thread].reshape(-1), sums[thread].reshape(-1)
         for index in range(thread * places // threads, (thread + 1) * places // threads):
             place, group = index // groups, index % groups
@@ -164,17 +165,17 @@ def _sum_gradients(
             if not valid[first + LANES - 1]:
                 count = len(row) // LANES
                 clear_lanes(count, row, 0, LANES, valid, first, row, 0, LANES)
-            transform_inputs(row, kernels_in, per_row, blocks, of_inputs)
+            transform_over_lanes(row, kernels_in, per_number, blocks, of_inputs)
             for k in range(kernels):
                 here = (place * kernels + k) * bands * lanes + first
                 read_gradient(gradient, here, lanes, bands, k, first, g, k * length, LANES)
                 sum_row(bands, g, k * length, LANES, flat_bias, k * lanes + first)
-            transform_gradients(g, kernels, per_row, blocks, of_gradient, halves)
+            transform_gradients(g, kernels, per_number, blocks, of_gradient, halves)
             _add_products(halves, apart, starts, of_inputs, apart_in, starts_in, vectors, flat_sums)
             if tiles.size:
                 for slot in range(SLOTS):
                     _multiply(
-                        of_gradient, PARTNERS[slot] * step, rows_out, blocks, tiles[slot],
+                        of_gradient, PARTNERS[slot] * step, units, blocks, tiles[slot],
                         tile_starts, no_bias, slots, slot * step_in,
                         gradient[0], flat_x, index + 1, places, slot,
                     )  # fmt: skip

@@ -34,12 +34,13 @@ def use_fast_form(
     Parameters
     ----------
     dtype : torch.dtype
-        What convolutions along the bands, nearly all of the work, read and write: bfloat16, or
-        None for the parameters' own type.
+        What convolutions along the bands, nearly all of the work, compute in: bfloat16, or None for
+        the parameters' own type.  In `common/batch_last.py` all feature maps are kept in it.
     """
     model, on_cpu = model.to(device), torch.device(device).type == "cpu"
     form = batch_last if on_cpu and (dtype != torch.bfloat16 or IN_PAIRS) else channels_last
     for module in model.modules():
+        module.map_dtype = dtype if form is batch_last else None
         if isinstance(module, nn.Conv3d):
             along_bands = module.kernel_size[2] > 1
             module.compute_dtype = dtype if dtype and along_bands else module.weight.dtype

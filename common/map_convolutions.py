@@ -21,8 +21,8 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         return module._conv_forward(as_tensor(x), weight, bias)
     if module.kernel_size == (1, 1, 1) and stride == 1 and padding == (0, 0, 0):
         return F.linear(as_tensor(x).movedim(1, 4), weight.flatten(1), bias).movedim(4, 1)
-    in_pairs = getattr(module, "compute_dtype", None) == torch.bfloat16
-    x = Map.of(x, torch.bfloat16 if in_pairs else None)
+    in_bfloat16 = getattr(module, "compute_dtype", None) == torch.bfloat16
+    x = Map.of(x, getattr(module, "map_dtype", None))
     (kernels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
     sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
     evenly = module.padding != "same" or all(s % 2 for s in size)
@@ -34,15 +34,16 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         and min(kernels, of_x * bands) >= spatial.KERNELS
     ):
         out = x.store.like(kernels, *sizes)
-        how = x.store, out, padding, in_pairs and of_x * bands % 2 == kernels % 2 == 0
+        how = x.store, out, padding, in_bfloat16 and of_x * bands % 2 == kernels % 2 == 0
         return Map(_SpatialConvolution.apply(x.token, weight, bias, *how), out)
     if size[2] > 1 and is_2d(module, bands):
         return conv_2d(module, x.tensor(), weight, bias)
     if kernels < KERNELS or (x.token.requires_grad and (stride > 1 or of_x < KERNELS)):
         return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
     out = x.store.like(kernels, *sizes[:2], -(-sizes[2] // stride))
-    if [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS:
-        how = x.store, out, padding[2], in_pairs and of_x % 2 == kernels % 2 == 0
+    by_fourier = [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS
+    if by_fourier and of_x >= fourier.PRODUCTS:
+        how = x.store, out, padding[2], in_bfloat16 and of_x % 2 == kernels % 2 == 0
         return Map(_FourierConvolution.apply(x.token, weight, bias, *how), out)
     return Map(_Convolution.apply(x.token, weight, bias, x.store, out, padding, stride), out)
 
@@ -137,7 +138,7 @@ class _FourierConvolution(torch.autograd.Function):
             of_x = gradient.array.reshape(x.array.shape) if in_place else x.empty()
         of_weight, of_bias, sums = fourier.weight_gradient(
             x.array, tuple(x.norm), x.used, ctx.padding, gradient.flat(),
-            out.array.shape, _numbers(transformed if with_x else transformed[:0], 1, ctx.in_pairs),
+            out.array.shape, _numbers(transformed, 1, ctx.in_pairs)[: None if with_x else 0],
             of_x, threads(),
         )  # fmt: skip
         if with_x:

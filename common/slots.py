@@ -1,9 +1,10 @@
 """What short Fourier transforms make of the rows of one place, for `common/fourier.py`: slots.
 
-A row is a kernel's bands, as blocks of 16 that begin every 10.  Slots are ``(slots, rows, blocks,
-LANES)``, in float32 or float64; or of bfloat16 numbers in pairs, arrays of int32 then: of two rows'
-numbers in each lane, ``(slots, rows / 2, blocks, LANES)``, as sums over kernels take them, or of
-neighbouring lanes in halves of a vector, ``(slots, rows, blocks / 2, LANES)``, as sums over lanes.
+A row is a kernel's bands, as blocks of 16 that begin every 10.  In float32 and float64 slots are
+``(slots, kernels, blocks, LANES)``.  In bfloat16 they are arrays of int32 that hold two numbers in
+each of theirs (`per_number` is 2): for sums over kernels pairs of neighbouring kernels, ``(slots,
+kernels / 2, blocks, LANES)``; for sums over lanes pairs of neighbouring lanes, ``(slots, kernels,
+blocks / 2 rounded up, LANES)``, two blocks in a vector.
 """
 
 from common.compiling import compiled
@@ -16,50 +17,50 @@ _transform_gradient = transform(OUTPUTS, pairs=True, halves=True)
 
 
 @compiled
-def transform_in_pairs(rows, kernels, per_row, blocks, slots):
-    """Write the slots of a convolution's input, those of `per_row` kernels in pairs if it is 2."""
-    length, step = row_length(blocks), slot_step(kernels // per_row, blocks)
-    for k in range(0, kernels, per_row):
+def transform_over_kernels(rows, kernels, per_number, blocks, slots):
+    """Write slots for sums over kernels, of a convolution's input."""
+    length, step = row_length(blocks), slot_step(kernels // per_number, blocks)
+    for k in range(0, kernels, per_number):
         for block in range(blocks):
             at = k * length + block * OUTPUTS * LANES
-            here = (k // per_row * blocks + block) * LANES
+            here = (k // per_number * blocks + block) * LANES
             _transform(rows, at, length, slots, here, step, slots, 0, 0, 0)
 
 
 @compiled
-def transform_inputs(rows, kernels, per_row, blocks, halves):
-    """Write the slots of the convolution's input; pairs are of blocks, or two bands each."""
-    length, vectors = row_length(blocks), -(-blocks // per_row)
+def transform_over_lanes(rows, kernels, per_number, blocks, halves):
+    """Write slots for sums over lanes, of a convolution's input."""
+    length, vectors = row_length(blocks), -(-blocks // per_number)
     step = slot_step(kernels, vectors)
-    for k in range(0, kernels, per_row):
+    for k in range(0, kernels, per_number):
         for block in range(blocks):
-            at, here = k * length + block * OUTPUTS * LANES, _half(k, block, vectors, per_row)
+            at, here = k * length + block * OUTPUTS * LANES, _half(k, block, vectors, per_number)
             _transform_apart(
                 rows, at, length, halves, here, step, halves, here, vectors * LANES, step
             )
 
 
 @compiled
-def transform_gradients(rows, kernels, per_row, blocks, pairs, halves):
-    """Write the slots of its output's gradient: in pairs of kernels, and like those of the input.
+def transform_gradients(rows, kernels, per_number, blocks, pairs, halves):
+    """Write the slots of an output's gradient, for sums over kernels and for those over lanes.
 
-    Without pairs of numbers these are the same.
+    Where numbers are not in pairs they are the same.
     """
-    length, vectors = row_length(blocks), -(-blocks // per_row)
-    step, apart = slot_step(kernels // per_row, blocks), slot_step(kernels, vectors)
-    for k in range(0, kernels, per_row):
+    length, vectors = row_length(blocks), -(-blocks // per_number)
+    step, apart = slot_step(kernels // per_number, blocks), slot_step(kernels, vectors)
+    for k in range(0, kernels, per_number):
         for block in range(blocks):
-            at, here = k * length + block * OUTPUTS * LANES, _half(k, block, vectors, per_row)
+            at, here = k * length + block * OUTPUTS * LANES, _half(k, block, vectors, per_number)
             _transform_gradient(
-                rows, at, length, pairs, (k // per_row * blocks + block) * LANES, step,
+                rows, at, length, pairs, (k // per_number * blocks + block) * LANES, step,
                 halves, here, vectors * LANES, apart,
             )  # fmt: skip
 
 
 @compiled
-def _half(kernel, block, vectors, per_row):
-    """Where a block of a kernel begins, two to a vector where numbers are pairs."""
-    return kernel * vectors * LANES + block * LANES // per_row
+def _half(kernel, block, vectors, per_number):
+    """Where a block of a kernel begins, two of them in a vector where numbers are in pairs."""
+    return kernel * vectors * LANES + block * LANES // per_number
 
 
 @compiled

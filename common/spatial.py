@@ -4,8 +4,9 @@ Such are the collapse of the band axis, a product of matrices per place, the spa
 that follows it.  Feature maps and their gradients are those of `common/maps.py`, `norm` and
 `gradient` given as plain tuples; kernels and bands of one place are its numbers here, ``(rows,
 cols, numbers, lanes)``.  `size` and `padding` are those over (rows, cols), the stride is 1, and
-weights are ``(kernels out, rows * cols, numbers)``.  Given as pairs of bfloat16 numbers, they have
-maps rounded to such pairs of neighbouring numbers, and these multiplied.
+weights are ``(kernels out, rows * cols, numbers)``.  Of int32 they hold pairs of bfloat16 numbers;
+maps are then rounded to such pairs too, of neighbouring numbers, and products are made in bfloat16,
+sums in float32.  `per_number` says how many numbers there are in each of an array's, 1 or 2.
 """
 
 import numba

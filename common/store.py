@@ -12,8 +12,8 @@ from common.maps import Gradient, Norm
 from common.vectors import LANES
 
 LINE = 64  # bytes of a line of the cache
-_SINGLE, _DOUBLE, BFLOAT16 = (np.dtype(kind) for kind in (np.float32, np.float64, np.uint16))
-_NUMBERS = {_SINGLE: _SINGLE, _DOUBLE: _DOUBLE, BFLOAT16: _SINGLE}  # that maps' numbers are read as
+_SINGLE, _DOUBLE, _HALF = (np.dtype(kind) for kind in (np.float32, np.float64, np.uint16))
+_NUMBERS = {_SINGLE: _SINGLE, _DOUBLE: _DOUBLE, _HALF: _SINGLE}  # that maps' numbers are read as
 
 
 def _as_it_is(kind: np.dtype) -> Norm:
@@ -38,11 +38,11 @@ class Store:
     array : array (rows, cols, kernels, bands, lanes)
         float32, float64, or bfloat16 given as its bits in uint16.
     used : int
-        Lanes that hold patches; what the others hold is of no effect.
+        Lanes that hold patches; what finite numbers the others hold is of no effect.
     norm : Norm
     gradients : list of Gradient
     array_sums : array (threads, kernels, lanes), optional
-        Sums of `array` over places and bands, where they were found in passing.
+        Sums over places and bands of what was written to `array`, where found in passing.
     sums : tuple (array, array), optional
         A gradient's numbers, and `lanes.gradient_sums` of it.
     weighed : tuple (array, array), optional
@@ -57,10 +57,10 @@ class Store:
     @classmethod
     def of(cls, x: Tensor, kind: torch.dtype | None = None) -> "Store":
         """Return a copy of a tensor (batch, kernels, rows, cols, bands), of its type or another."""
-        batch, kernels, rows, cols, bands = x.shape
+        (batch, kernels, rows, cols, bands), kind = x.shape, kind or x.dtype
         lanes_ = -(-batch // LANES) * LANES
         make = torch.empty if lanes_ == batch else torch.zeros
-        array = make(rows, cols, kernels, bands, lanes_, dtype=kind or x.dtype)
+        array = make(rows, cols, kernels, bands, lanes_, dtype=kind)
         array[..., :batch].copy_(x.detach().permute(2, 3, 1, 4, 0))
         return cls((array.view(torch.uint16) if kind == torch.bfloat16 else array).numpy(), batch)
 
@@ -78,7 +78,7 @@ class Store:
     @property
     def kind(self) -> torch.dtype:
         """The type of its numbers."""
-        bits = self.array.dtype == BFLOAT16
+        bits = self.array.dtype == _HALF
         return torch.bfloat16 if bits else torch.from_numpy(self.array[:0]).dtype
 
     @property

@@ -85,7 +85,10 @@ def test_slots_of_two_rows_in_bfloat16():
 
 
 def compare(dtype, kernels_in, kernels, bands, batch, padding):
-    """Errors of output and gradients by Fourier transforms, and PyTorch's, relative to the most."""
+    """Errors of output and gradients by Fourier transforms, and PyTorch's, relative to the most.
+
+    The first layer of a network need not find the gradient of its input: that finds the others'.
+    """
     torch.manual_seed(0)
     module = nn.Conv3d(kernels_in, kernels, (1, 1, TAPS), padding=(0, 0, padding)).double()
     x = torch.randn(batch, kernels_in, 2, 3, bands, dtype=torch.float64, requires_grad=True)
@@ -95,10 +98,13 @@ def compare(dtype, kernels_in, kernels, bands, batch, padding):
     def errors(convolve):
         one = nn.Conv3d(kernels_in, kernels, (1, 1, TAPS), padding=(0, 0, padding)).to(dtype)
         one.load_state_dict(module.state_dict())
-        one.compute_dtype = dtype
+        one.compute_dtype = one.map_dtype = dtype
         own_x = x.detach().to(dtype).requires_grad_()
         y = convolve(one, own_x)
         found = [y, *torch.autograd.grad(y, [own_x, *one.parameters()], seed.to(dtype))]
+        first = convolve(one, own_x.detach())
+        alone = torch.autograd.grad(first, one.parameters(), seed.to(first.dtype))
+        torch.testing.assert_close(list(alone), found[2:])
         pairs = zip(found, truth, strict=True)
         return [((a.double() - b).abs().max() / b.abs().max()).item() for a, b in pairs]
 
@@ -118,6 +124,13 @@ def compare(dtype, kernels_in, kernels, bands, batch, padding):
 @pytest.mark.parametrize("batch, padding", [(16, 3), (35, 3), (5, 4)])
 def test_convolution_and_its_gradients(kernels_in, kernels, bands, batch, padding):
     assert max(compare(torch.float64, kernels_in, kernels, bands, batch, padding)[0]) < 1e-13
+
+
+def test_fewer_kernels_than_a_tile_of_products_has():
+    module, x = nn.Conv3d(2, 8, (1, 1, TAPS), padding="same"), torch.randn(16, 2, 2, 3, 20)
+    ours, theirs = batch_last.conv(module, x).tensor(), module(x)
+    found = [torch.autograd.grad(y.square().sum(), module.parameters()) for y in (ours, theirs)]
+    torch.testing.assert_close([ours, *found[0]], [theirs, *found[1]], rtol=1e-4, atol=1e-4)
 
 
 def test_in_float32_the_error_is_a_few_roundings():

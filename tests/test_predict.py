@@ -44,6 +44,16 @@ def test_dense_logits_equal_those_of_every_patch(monkeypatch, half_width, chunk,
     torch.testing.assert_close(logits(model, patches, pixels), expected, rtol=1e-10, atol=1e-10)
 
 
+def test_dense_logits_in_bfloat16_have_the_numbers_of_every_patch():
+    torch.manual_seed(0)
+    model = use_fast_form(trained_like(SSRN(BANDS, classes=4, kernels=6)), dtype=torch.bfloat16)
+    cube = np.random.default_rng(0).normal(size=(ROWS, COLS, BANDS)).astype(np.float32)
+    patches, pixels = Patches.of_cube(cube, 2, torch.device("cpu")), torch.randperm(ROWS * COLS)
+    with torch.no_grad():
+        expected = model.eval()(patches.gather(pixels))
+    torch.testing.assert_close(logits(model, patches, pixels), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_predict_gives_labels_from_one_on():
     model = SSRN(BANDS, classes=4, kernels=6)
     cube = np.random.default_rng(0).normal(size=(ROWS, COLS, BANDS)).astype(np.float32)

@@ -25,7 +25,7 @@ def compare(dtype, kernels, size, padding, shape, bias=True, normalised=False):
     modules = nn.ModuleList([BatchNormReLU(shape[1]), conv] if normalised else [conv]).double()
     number = torch.float32 if dtype == torch.bfloat16 else dtype
     own = copy.deepcopy(modules).to(number)
-    own[-1].compute_dtype = dtype
+    own[-1].compute_dtype = own[-1].map_dtype = dtype
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     y = conv(modules[0](x) if normalised else x)
     own_x = x.detach().to(number).requires_grad_()
