@@ -16,8 +16,6 @@ class Recipe:
     ----------
     defaults : dict
         What flags mean in this recipe that are not given.
-    epochs : dict of str to int
-        The same for ``-e``, by network: what one needs to get as far as with the papers' protocol.
     one_cycle : bool
         The learning rate climbs to ``--lr`` over the first `WARM_UP` of all updates and falls to
         zero along a cosine.  Otherwise it is ``--lr`` times ``--lr-decay`` per epoch.
@@ -41,7 +39,6 @@ class Recipe:
     """
 
     defaults: dict = field(default_factory=dict)
-    epochs: dict = field(default_factory=dict)
     one_cycle: bool = False
     adam_beta2: float = 0.999
     adamw_decay: float = 0.01
@@ -57,8 +54,7 @@ WARM_UP = 0.25
 RECIPES = {
     "paper": Recipe(),
     "fast": Recipe(
-        defaults={"lr": 3e-3, "optimizer": "adamw"},
-        epochs={"A2S2KResNet": 12, "SSRN": 16},
+        defaults={"epoch": 16, "lr": 3e-3, "optimizer": "adamw"},
         one_cycle=True,
         adam_beta2=0.99,
         adamw_decay=0.5,
@@ -73,9 +69,7 @@ RECIPES = {
 
 def with_recipe(settings: Settings, name: str) -> Settings:
     """Return the settings with the recipe's own defaults."""
-    recipe = RECIPES[name]
-    epochs = recipe.epochs.get(settings.model, settings.epoch)
-    return dataclasses.replace(settings, recipe=name, epoch=epochs, **recipe.defaults)
+    return dataclasses.replace(settings, recipe=name, **RECIPES[name].defaults)
 
 
 def check_recipe(settings: Settings) -> None:
