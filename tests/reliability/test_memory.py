@@ -37,7 +37,7 @@ def classify_within(model: str, pieces: int | None, answer: Path) -> None:
     arguments = {"bands": BANDS, "classes": 9, "kernels": 24}
     trained = build(network, arguments, "fp32", patches)
     predict(trained, patches, np.arange(1))  # loads all that evaluation needs
-    found, before = {"batches": record_batches()}, memory("VmData")
+    found, before = {"batches": record_batches()}, memory("VmSize")
     taken = [] if pieces is None else take_all_memory_but(pieces)
     try:
         with told_if_memory_is_short():
@@ -47,7 +47,7 @@ def classify_within(model: str, pieces: int | None, answer: Path) -> None:
     taken.clear()
     resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2)
     answer.write_text(
-        json.dumps(found | {"pieces": int((memory("VmData") - before) * 2**20 / PIECE)})
+        json.dumps(found | {"pieces": int((memory("VmPeak") - before) * 2**20 / PIECE)})
     )
 
 
