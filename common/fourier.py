@@ -54,11 +54,8 @@ def convolve(x, norm, padding, weights, bias, out, threads):
     starts, no_bias = first_kernels(kernels, KERNELS), np.zeros_like(bias)
     flat_x, flat_out = x.reshape(-1), out.reshape(-1)
     units_in = weights.shape[1]  # kernels in, or pairs of them
-    tiles, step, step_in = (
-        _tiles(weights, starts),
-        slot_step(kernels, blocks),
-        slot_step(units_in, blocks),
-    )
+    step, step_in = slot_step(kernels, blocks), slot_step(units_in, blocks)
+    tiles = _tiles(weights, starts)
     inputs = rooms(threads, of_x * length, bias)
     of_inputs = rooms(threads, SLOTS * step_in, weights)
     products = rooms(threads, SLOTS * step, bias)
@@ -95,8 +92,8 @@ def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, thre
     `shape` is the output's; the first `used` lanes hold patches.  `weights` may be those of the
     convolution, ``(SLOTS, kernels out, kernels in)``, transformed: then the gradient of the input
     is written to `of_x` in passing.  That may be the output's gradient's own array, for a place is
-    written after it was read.  Otherwise `weights` has no slots.  Of int32 they hold
-    pairs of bfloat16 numbers, of two neighbouring kernels out; all products are made in bfloat16.
+    written after it was read.  Otherwise `weights` has no slots.  Of int32 they hold pairs of
+    bfloat16 numbers, of two neighbouring kernels out; all products are made in bfloat16.
 
     Returns
     -------

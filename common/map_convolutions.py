@@ -117,7 +117,7 @@ class _FourierConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, token, weight, bias, x, out, padding, in_pairs):
-        transform = torch.from_numpy(weights_transform(weight.detach().numpy().dtype))
+        transform = torch.from_numpy(weights_transform(x.norm.scale.dtype))
         transformed = (transform @ weight.reshape(-1, TAPS).t()).view(-1, *weight.shape[:2])
         ctx.stores, ctx.padding, ctx.has_bias = (x, out), padding, bias is not None
         ctx.weights, ctx.in_pairs = (transform, transformed), in_pairs

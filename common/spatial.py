@@ -16,15 +16,7 @@ from numba.extending import overload
 
 from common.compiling import compiled, on_all_threads
 from common.loops import along_bands
-from common.maps import (
-    clear_lanes,
-    copy,
-    first_kernels,
-    read_gradient,
-    read_row,
-    rooms,
-    sum_row,
-)
+from common.maps import clear_lanes, copy, first_kernels, read_gradient, read_row, rooms, sum_row
 from common.tiles import AVX512, PRODUCTS, output_tile, product_tile
 from common.vectors import LANES
 
@@ -184,8 +176,7 @@ def _gather(x, first, shape, mask, start, count, per_number, out):
     holds pairs of neighbouring places.
     """
     cols, lanes, numbers = x.shape[1], x.shape[4], x.shape[2] * x.shape[3]
-    flat, vectors = x.reshape(-1), -(-shape[1] // per_number)
-    length = shape[0] * vectors * lanes
+    flat, vectors, length = x.reshape(-1), -(-shape[1] // per_number), len(out) // count
     for number in range(start // per_number, (start + count) // per_number):
         at = (number * per_number - start) * length
         for lane in range(0, lanes, LANES):
