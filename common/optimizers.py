@@ -61,6 +61,9 @@ OPTIMIZERS = {
 }
 
 
+NUMBERS_PER_PART = 8192
+
+
 def make_optimizer(
     name: str, model: nn.Module, lr: float, recipe: Recipe, on_gpu: bool = False
 ) -> Optimizer:
@@ -80,7 +83,32 @@ def make_optimizer(
     if on_gpu and "capturable" in arguments:
         options["capturable"] = True
         lr = torch.tensor(lr, device=next(model.parameters()).device)
-    return kind(model.parameters(), lr=lr, **options)
+    parameters = model.parameters()
+    if on_gpu:
+        parameters = [part for parameter in parameters for part in parts(parameter)]
+    return kind(parameters, lr=lr, **options)
+
+
+def parts(parameter: nn.Parameter) -> list[nn.Parameter]:
+    """Split a large parameter into parts that share its memory, and that of its gradients.
+
+    PyTorch's fused optimizers have one block of threads go through 65,536 numbers of a parameter
+    in turn, by far the longest way in an update of small networks.
+    """
+    if parameter.numel() <= NUMBERS_PER_PART:
+        return [parameter]
+    pieces = [nn.Parameter(piece) for piece in _split(parameter.detach())]
+
+    def share_gradient(parameter: nn.Parameter) -> None:
+        for piece, gradient in zip(pieces, _split(parameter.grad), strict=True):
+            piece.grad = gradient
+
+    parameter.register_post_accumulate_grad_hook(share_gradient)
+    return pieces
+
+
+def _split(x: Tensor) -> tuple[Tensor, ...]:
+    return x.view(-1).split(NUMBERS_PER_PART)
 
 
 def _without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
