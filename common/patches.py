@@ -66,17 +66,23 @@ class Patches:
 
     def positions(self, pixels: Tensor) -> Tensor:
         """Where flat pixel indices of the scene lie in `spectra`."""
-        row, col = pixels // self.cols, pixels % self.cols
-        return (row + self.half_width) * self._width + col + self.half_width
+        rows_above, first = pixels // self.cols, self.half_width * (self._width + 1)
+        return pixels.add(rows_above, alpha=2 * self.half_width) + first
 
     def around(self, positions: Tensor, half_width: int) -> Tensor:
         """Positions of the windows about `positions`: (n,) becomes (n, 2h + 1, 2h + 1)."""
-        offsets = torch.arange(-half_width, half_width + 1, device=positions.device)
-        return positions[:, None, None] + offsets[:, None] * self._width + offsets
+        return positions[:, None, None] + _offsets(half_width, self._width, positions.device)
 
     @property
     def _width(self) -> int:
         return self.cols + 2 * self.half_width
+
+
+@functools.cache
+def _offsets(half_width: int, width: int, device: torch.device) -> Tensor:
+    """Return where a square's pixels lie, seen from its centre, in rows of `width` pixels."""
+    steps = torch.arange(-half_width, half_width + 1, device=device)
+    return steps[:, None] * width + steps
 
 
 @functools.cache
