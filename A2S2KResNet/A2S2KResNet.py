@@ -28,6 +28,7 @@ from common.layers import (
     WeightedSum,
     check_patches,
     kernels_as_bands,
+    neighbour_gates,
     spectral_length,
 )
 from common.settings import Settings
@@ -158,6 +159,8 @@ class EFR(WeightedSum):
     The gate sees its kernel's global average and those of the two neighbouring kernels.
     """
 
+    gates = staticmethod(neighbour_gates)
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(1, 1, 3))
@@ -165,8 +168,7 @@ class EFR(WeightedSum):
 
     def weights(self, averages: Tensor) -> Tensor:
         """Gate of each kernel, in 0..1: ``(1, batch, kernels)``."""
-        neighbours = F.pad(averages, (1, 1)).unfold(2, 3, 1)  # a 1-D convolution of size 3
-        return (neighbours @ self.weight.flatten()).sigmoid()
+        return self.gates(averages, self.weight)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,12 @@ class WeightedSum(nn.Module):
         return (total if shortcut is None else shortcut + total).to(maps[0].dtype)
 
 
+def neighbour_gates(averages: Tensor, weight: Tensor) -> Tensor:
+    """Sigmoid of a 1-D convolution of size 3 along the kernels, the last axis: one gate each."""
+    neighbours = F.pad(averages, (1, 1)).unfold(-1, 3, 1)
+    return (neighbours @ weight.flatten()).sigmoid()
+
+
 def _wide(dtype: torch.dtype) -> torch.dtype:
     """Type to sum up in."""
     return torch.promote_types(dtype, torch.float32)

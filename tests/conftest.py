@@ -1,15 +1,20 @@
 """What several test files use."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
+import torch
 
 import common.experiment
 import common.mapping
 from common.files import REPOSITORY
 from common.scene import data_directory
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = (data_directory(), REPOSITORY.parent / "shared" / "data")
