@@ -13,6 +13,7 @@ Run this file to train: ``python SVM.py -d UP``.
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
@@ -30,14 +31,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from common.classifier import Trained
+from common.classifier import Task, Trained
 from common.cli import run_script
 from common.errors import InputError
 from common.files import write_file
 from common.report import describe_environment
 from common.scene import Scene
 from common.settings import Settings
-from common.split import Split
 from common.table_formats import csv_text
 
 DEFAULTS = Settings(
@@ -81,21 +81,24 @@ class SVM:
             "threads": 1,  # libsvm has no more
         }
 
-    def fit(self, split: Split, seed: int, directory: Path, title: str) -> Trained:
+    def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Search C and gamma on the training pixels, train with the best; write ``grid.csv``."""
+        return map(self._fit, tasks)
+
+    def _fit(self, task: Task) -> Trained:
         start = time.perf_counter()
-        labels = self.scene.labels.flat[split.train]
+        labels = self.scene.labels.flat[task.split.train]
         search = GridSearchCV(
             make_pipeline(StandardScaler(), SVC(kernel="rbf")),
             {"svc__C": C, "svc__gamma": GAMMA},
-            cv=PredefinedSplit(stratified_folds(labels, seed)),
+            cv=PredefinedSplit(stratified_folds(labels, task.seed)),
         )
-        search.fit(self._spectra(split.train), labels)
+        search.fit(self._spectra(task.split.train), labels)
         seconds = time.perf_counter() - start
-        write_file(directory / "grid.csv", grid_csv(search))
+        write_file(task.directory / "grid.csv", grid_csv(search))
         best = search.best_params_
         print(
-            f"{title}: C {best['svc__C']:g}, gamma {best['svc__gamma']:g}, "
+            f"{task.title}: C {best['svc__C']:g}, gamma {best['svc__gamma']:g}, "
             f"accuracy {100 * search.best_score_:.2f} % in cross-validation",
             file=sys.stderr,
         )

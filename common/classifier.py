@@ -1,6 +1,6 @@
 """What a run needs of a classifier, be it a network or not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -38,10 +38,28 @@ class Trained:
     )
 
 
+@dataclass(frozen=True)
+class Task:
+    """What one iteration is to train: on a split, from a seed.
+
+    Attributes
+    ----------
+    directory : Path
+        Where it leaves what is worth keeping.
+    title : str
+        What it is called on the terminal, for example "iteration 1/3".
+    """
+
+    split: Split
+    seed: int
+    directory: Path
+    title: str
+
+
 class Classifier(Protocol):
     """A classifier of one scene, made by calling its class with (settings, scene)."""
 
     environment: dict  # what `describe_environment` gave, and the precision
 
-    def fit(self, split: Split, seed: int, directory: Path, title: str) -> Trained:
-        """Train on a split, and leave what is worth keeping in the iteration's directory."""
+    def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
+        """Train for each task, in this order; when the result is asked for, or before."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.classifier import Classifier, Trained
+from common.classifier import Classifier, Task, Trained
 from common.errors import InputError
 from common.memory import give_back_memory, keep_freed_memory
 from common.report import Iteration, build_report, report_text
@@ -84,15 +84,21 @@ def _iterate(
     classifier: Classifier, settings: Settings, scene: Scene, splits: list[Split], out: Path
 ) -> dict:
     """Train, test and report every iteration that an earlier process has not finished."""
-    iterations = []
-    for number, split in enumerate(splits):
-        directory = out / f"run_{number}"
-        directory.mkdir(exist_ok=True)
-        finished = read_finished(directory, split) if settings.resume else None
-        if finished is None:
+    directories = [out / f"run_{number}" for number in range(len(splits))]
+    kept = [
+        read_finished(directory, split) if settings.resume else None
+        for directory, split in zip(directories, splits, strict=True)
+    ]
+    tasks = []
+    for number, (split, directory) in enumerate(zip(splits, directories, strict=True)):
+        if kept[number] is None:
+            directory.mkdir(exist_ok=True)
             title = f"iteration {number + 1}/{settings.iter}"
-            trained = classifier.fit(split, settings.seed + number, directory, title)
-            finished = test_and_map(scene, trained, split, settings.map, directory)
+            tasks.append(Task(split, settings.seed + number, directory, title))
+    results, iterations = classifier.fit(tasks), []
+    for finished, split, directory in zip(kept, splits, directories, strict=True):
+        if finished is None:
+            finished = test_and_map(scene, next(results), split, settings.map, directory)
             write_finished(directory, finished)
         iterations.append(finished)
         report = build_report(settings, scene, iterations, classifier.environment)

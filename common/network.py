@@ -1,10 +1,11 @@
 """The networks as classifiers: built, trained, kept as weights, used."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import time
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from common.attention import weights_per_class
 from common.checkpoint import Checkpoint
-from common.classifier import Trained
+from common.classifier import Task, Trained
 from common.device import PRECISIONS, choose_device, choose_precision, make_deterministic
 from common.errors import InputError
 from common.fused import compile_kernels, use_fast_form
@@ -25,10 +26,10 @@ from common.report import describe_environment
 from common.results import write_history
 from common.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
 from common.settings import Settings
-from common.split import Split
-from common.train import DivergenceError, Epoch, train
+from common.train import DivergenceError, Epoch, Training, run, run_side_by_side
 from common.weights import Weights, save_weights
 
+SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
 TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
 
 
@@ -63,67 +64,97 @@ class NetworkClassifier:
         self.arguments = {"bands": bands, "classes": scene.classes} | settings.network_arguments()
         self.network = network
 
-    def fit(self, split: Split, seed: int, directory: Path, title: str) -> Trained:
+    def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Train with the settings; write ``history.csv`` and ``weights.pt``.
+
+        On a GPU `SIDE_BY_SIDE` tasks at a time are trained together.
 
         Raises
         ------
         DivergenceError
-            The files then hold the best epoch until it did, if there was one.
+            When the task's result is asked for.  The files then hold the best epoch until it did,
+            if there was one.
         """
+        together = SIDE_BY_SIDE if self.patches.spectra.is_cuda else 1
+        for first in range(0, len(tasks), together):
+            yield from self._fit_together(tasks[first : first + together])
+
+    def _fit_together(self, tasks: Sequence[Task]) -> Iterator[Trained]:
+        """Train several networks at once, or one."""
         start = time.perf_counter()
-        torch.manual_seed(seed)
+        with contextlib.ExitStack() as bars:
+            trainings = [self._training(task, bars) for task in tasks]
+            ends = run_side_by_side(trainings) if len(trainings) > 1 else [run(trainings[0])]
+        seconds = (time.perf_counter() - start) / len(tasks)
+        for task, training, end in zip(tasks, trainings, ends, strict=True):
+            yield self._result(task, training, end, seconds)
+
+    def _training(self, task: Task, bars: contextlib.ExitStack) -> Training:
+        """Make a network and all that its training needs."""
+        torch.manual_seed(task.seed)
         model = build(self.network, self.arguments, self.environment["precision"], self.patches)
-        labels, checkpoint = self.scene.labels.ravel(), self._checkpoint(split, seed, directory)
+        show = bars.enter_context(epoch_progress(task.title, self.settings))
+        return Training(
+            model,
+            self.patches,
+            self.scene.labels.ravel(),
+            task.split,
+            self.settings,
+            task.seed,
+            show,
+            self._checkpoint(task),
+        )
+
+    def _result(
+        self, task: Task, training: Training, end: DivergenceError | None, seconds: float
+    ) -> Trained:
+        """Keep what a training gave, and raise what ended it before its time."""
         try:
-            with epoch_progress(title, self.settings) as show:
-                history = train(
-                    model, self.patches, labels, split, self.settings, seed, show, checkpoint
-                )
+            if end is not None:
+                raise end
+            history = training.finish()
         except DivergenceError as divergence:
             progress = divergence.progress
             if progress.best_weights is not None:
-                model.load_state_dict(progress.best_weights)
-                self._keep(directory, model, progress.history, seed, split)
+                training.model.load_state_dict(progress.best_weights)
+                self._keep(task, training.model, progress.history)
             raise
-        seconds = time.perf_counter() - start
-        self._keep(directory, model, history, seed, split)
+        self._keep(task, training.model, history)
         return Trained(
-            functools.partial(classify, model, self.patches),
+            functools.partial(classify, training.model, self.patches),
             len(history),
             seconds,
-            functools.partial(weights_per_class, model, self.patches, self.scene.classes),
+            functools.partial(weights_per_class, training.model, self.patches, self.scene.classes),
         )
 
-    def _checkpoint(self, split: Split, seed: int, directory: Path) -> Checkpoint:
+    def _checkpoint(self, task: Task) -> Checkpoint:
         """Return where this training is kept, and is read from if it was interrupted."""
         flags = {name: getattr(self.settings, name) for name in TRAINING_FLAGS}
         flags["recipe"] = dataclasses.asdict(RECIPES[self.settings.recipe])
-        identity = [flags, self.arguments, seed, split.sha256(), self.environment["precision"]]
-        return Checkpoint(directory, json.dumps(identity))
+        precision = self.environment["precision"]
+        identity = [flags, self.arguments, task.seed, task.split.sha256(), precision]
+        return Checkpoint(task.directory, json.dumps(identity))
 
-    def _keep(
-        self, directory: Path, model: nn.Module, history: list[Epoch], seed: int, split: Split
-    ) -> None:
+    def _keep(self, task: Task, model: nn.Module, history: list[Epoch]) -> None:
         """Write what training gave."""
-        write_history(directory, history)
-        save_weights(directory / "weights.pt", self._weights(model, seed, split))
+        write_history(task.directory, history)
+        save_weights(task.directory / "weights.pt", self._weights(model, task))
 
-    def _weights(self, model: nn.Module, seed: int, split: Split) -> Weights:
+    def _weights(self, model: nn.Module, task: Task) -> Weights:
         """Bundle a trained network with all that is needed to use it."""
         scene = self.scene
         return Weights(
             model=self.settings.model,
             network=self.arguments,
             settings=dataclasses.asdict(self.settings),
-            seed=seed,
+            seed=task.seed,
             class_names=list(scene.class_names),
             colours=list(scene.colours),
             wavelengths=list(scene.wavelengths or ()),
             scene_name=scene.name,
             scene_shape=list(scene.cube.shape),
             labels_sha256=scene.labels_sha256(),
-            split=split,
+            split=task.split,
             preprocessing=self.preprocessing,
             state=model.state_dict(),
         )
@@ -183,6 +214,5 @@ def build(network: type[nn.Module], arguments: dict, precision: str, patches: Pa
     """Make the network with initial weights, in its fast form where the patches are."""
     device = patches.spectra.device
     model = use_fast_form(network(**arguments), device, PRECISIONS[precision])
-    if device.type == "cpu":
-        compile_kernels(model, patches.gather(torch.arange(2)))
+    compile_kernels(model, patches.gather(torch.arange(2, device=device)))
     return model

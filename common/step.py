@@ -1,5 +1,8 @@
 """One update of the weights, and on a GPU the same update as one CUDA graph."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,6 +35,10 @@ class TrainingStep:
         self.correct = torch.zeros((), dtype=torch.int64, device=targets.device)
         self.finite = torch.zeros((), dtype=torch.int64, device=targets.device)
 
+    def seed(self, number: int) -> None:
+        """Seed all random numbers."""
+        torch.manual_seed(number)
+
     def start_epoch(self, half_width: int) -> None:
         """Set the network to training, the patches to a size and the sums to zero."""
         self.model.train()
@@ -40,15 +47,15 @@ class TrainingStep:
             total.zero_()
 
     def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         scores = self.model(self.patches.gather(pixels, symmetries, self.half_width))
         target = self.targets[pixels]
         loss = F.cross_entropy(scores, target, label_smoothing=self.label_smoothing)
         loss.backward()
         self.optimizer.step()
-        self.loss_sum += loss.detach() * len(pixels)
+        self.loss_sum.add_(loss.detach(), alpha=len(pixels))
         self.correct += (scores.argmax(dim=1) == target).sum()
-        self.finite += self.loss_sum.isfinite()
+        self.finite += self.loss_sum - self.loss_sum == 0
 
 
 class GraphedStep(TrainingStep):
@@ -56,11 +63,18 @@ class GraphedStep(TrainingStep):
 
     A batch of 16 patches is too little work for a GPU: launching its several hundred kernels one
     by one takes longer than computing them.  The optimizer must be capturable.
+
+    Its random numbers, those of dropout, are its own: graphs of several trainings that run at once
+    would otherwise take them from one sequence in any order.
     """
 
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
-        self.graphs = {}
+        self.graphs, self.generator = {}, torch.Generator(self.loss_sum.device)
+
+    def seed(self, number: int) -> None:
+        super().seed(number)
+        self.generator.manual_seed(number)
 
     def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
         sizes = len(pixels), self.half_width
@@ -76,21 +90,21 @@ class GraphedStep(TrainingStep):
         """Record one update; the updates this takes are undone."""
         inputs = [None if value is None else value.clone() for value in inputs]
         before = [tensor.clone() for tensor in self._state()]
-        random_state = torch.cuda.get_rng_state(self.targets.device)
+        random_state, graph = self.generator.get_state(), torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(GRAPH_WARM_UP):
+        with random_numbers_of(self.generator):
+            with torch.cuda.stream(stream):
+                for _ in range(GRAPH_WARM_UP):
+                    super().__call__(*inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.cuda.graph(graph):
                 super().__call__(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            super().__call__(*inputs)
         state = self._state()  # the optimizer's own tensors came into being just now, as zeros
         before += [torch.zeros_like(tensor) for tensor in state[len(before) :]]
         for tensor, value in zip(state, before, strict=True):
             tensor.copy_(value)
-        torch.cuda.set_rng_state(random_state, self.targets.device)
+        self.generator.set_state(random_state)
         return graph, inputs
 
     def _state(self) -> list[Tensor]:
@@ -103,3 +117,15 @@ class GraphedStep(TrainingStep):
         ]
         of_model = [tensor.detach() for tensor in self.model.state_dict().values()]
         return [*of_model, self.loss_sum, self.correct, self.finite, *of_optimizer]
+
+
+@contextlib.contextmanager
+def random_numbers_of(generator: torch.Generator) -> Iterator[None]:
+    """Let a GPU's random numbers come from this generator."""
+    default = torch.cuda.default_generators[generator.device.index]
+    before = default.graphsafe_get_state()
+    default.graphsafe_set_state(generator)
+    try:
+        yield
+    finally:
+        default.graphsafe_set_state(before)

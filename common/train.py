@@ -4,7 +4,8 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -120,35 +121,129 @@ def train(
     DivergenceError
         A training loss is NaN or infinite, or no epoch had a finite validation loss.
     """
-    device, recipe = patches.spectra.device, RECIPES[settings.recipe]
-    targets = torch.from_numpy(labels).to(device) - 1
-    train_pixels, val_pixels = (torch.from_numpy(s).to(device) for s in (split.train, split.val))
-    step = training_step(model, patches, targets, settings)
+    training = Training(model, patches, labels, split, settings, seed, on_epoch, checkpoint)
+    if divergence := run(training):
+        raise divergence
+    return training.finish()
 
-    progress = resumed(checkpoint, model, step.optimizer) or Progress()
-    for epoch in progress.history:
-        on_epoch(epoch)
-    while not progress.is_over(settings):
-        start, number = time.perf_counter(), len(progress.history) + 1
-        seed_epoch(seed, number)
-        train_loss, train_accuracy = train_epoch(step, train_pixels, settings, number)
+
+class Training:
+    """The training of one network, epoch by epoch; the arguments are those of `train`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        patches: Patches,
+        labels: np.ndarray,
+        split: Split,
+        settings: Settings,
+        seed: int,
+        on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.model, self.patches, self.settings, self.seed = model, patches, settings, seed
+        self.on_epoch, self.checkpoint = on_epoch, checkpoint
+        device = patches.spectra.device
+        self.targets = torch.from_numpy(labels).to(device) - 1
+        self.pixels, self.val_pixels = (
+            torch.from_numpy(pixels).to(device) for pixels in (split.train, split.val)
+        )
+        self.step = training_step(model, patches, self.targets, settings)
+        self.progress = resumed(checkpoint, model, self.step.optimizer) or Progress()
+        for epoch in self.progress.history:
+            on_epoch(epoch)
+
+    def is_over(self) -> bool:
+        """Whether there is no further epoch."""
+        return self.progress.is_over(self.settings)
+
+    def start_epoch(self) -> None:
+        """Update the weights with all training pixels; a GPU is only told to."""
+        self.start, self.number = time.perf_counter(), len(self.progress.history) + 1
+        self.step.seed(epoch_seed(self.seed, self.number))
+        make_updates(self.step, self.pixels, self.settings, self.number)
+
+    def end_epoch(self) -> None:
+        """Wait for the updates, validate and keep what came of them.
+
+        Raises
+        ------
+        DivergenceError
+            The loss is NaN or infinite.
+        """
+        step, settings, number = self.step, self.settings, self.number
+        train_loss = step.loss_sum.item() / len(self.pixels)
+        train_accuracy = step.correct.item() / len(self.pixels)
         if not math.isfinite(train_loss):
             update = step.finite.item() + 1
             what = f"the loss became NaN or infinite in update {update} of epoch {number}"
-            raise DivergenceError(what, settings, progress)
+            raise DivergenceError(what, settings, self.progress)
         val_loss, val_accuracy = math.nan, math.nan
-        if recipe.early_stopping or number == settings.epoch:
-            val_loss, val_accuracy = loss_and_accuracy(model, patches, targets, val_pixels)
-        seconds, rate = time.perf_counter() - start, learning_rate(settings, number - 1)
+        if RECIPES[settings.recipe].early_stopping or number == settings.epoch:
+            val_loss, val_accuracy = loss_and_accuracy(
+                self.model, self.patches, self.targets, self.val_pixels
+            )
+        seconds, rate = time.perf_counter() - self.start, learning_rate(settings, number - 1)
         epoch = Epoch(number, rate, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
-        progress.add(epoch, model)
-        on_epoch(epoch)
-        if checkpoint is not None:
-            checkpoint.write(lambda: progress.as_dict(model, step.optimizer))
-    if progress.best_weights is None:
-        raise DivergenceError("the validation loss was never finite", settings, progress)
-    model.load_state_dict(progress.best_weights)
-    return progress.history
+        self.progress.add(epoch, self.model)
+        self.on_epoch(epoch)
+        if self.checkpoint is not None:
+            self.checkpoint.write(lambda: self.progress.as_dict(self.model, step.optimizer))
+
+    def finish(self) -> list[Epoch]:
+        """Go back to the best epoch's weights and return the history.
+
+        Raises
+        ------
+        DivergenceError
+            No epoch had a finite validation loss.
+        """
+        if self.progress.best_weights is None:
+            what = "the validation loss was never finite"
+            raise DivergenceError(what, self.settings, self.progress)
+        self.model.load_state_dict(self.progress.best_weights)
+        return self.progress.history
+
+
+def run(training: Training) -> DivergenceError | None:
+    """Go through a training, which remains to be finished; return why it ended early, if so."""
+    try:
+        while not training.is_over():
+            training.start_epoch()
+            training.end_epoch()
+    except DivergenceError as error:
+        return error
+
+
+def run_side_by_side(trainings: Sequence[Training]) -> list[DivergenceError | None]:
+    """Go through several trainings at once, each on a GPU stream of its own.
+
+    One update is too little work for a GPU: most of it waits for a few small kernels.  While those
+    of one training wait, those of others run.
+
+    Returns
+    -------
+    list of DivergenceError or None
+        Why each training ended before its time, if it did; they all remain to be finished.
+    """
+    ends: list[DivergenceError | None] = [None] * len(trainings)
+    torch.cuda.synchronize()  # what they share has been made on another stream
+    waiting = deque((number, torch.cuda.Stream(), False) for number in range(len(trainings)))
+    while waiting:
+        number, stream, started = waiting.popleft()
+        training = trainings[number]
+        with torch.cuda.stream(stream):
+            try:
+                if started:
+                    training.end_epoch()
+            except DivergenceError as error:
+                ends[number] = error
+                continue
+            if not training.is_over():
+                training.start_epoch()
+                waiting.append((number, stream, True))
+    torch.cuda.synchronize()
+    return ends
 
 
 def resumed(
@@ -177,13 +272,8 @@ def training_step(
     return kind(model, patches, targets, optimizer, recipe.label_smoothing)
 
 
-def train_epoch(
-    step: TrainingStep, pixels: Tensor, settings: Settings, number: int
-) -> tuple[float, float]:
-    """One pass over the training pixels; return mean loss and accuracy while training.
-
-    It may end early where the loss becomes NaN or infinite.
-    """
+def make_updates(step: TrainingStep, pixels: Tensor, settings: Settings, number: int) -> None:
+    """One pass over the training pixels; it may end early where the loss is NaN or infinite."""
     recipe, device = RECIPES[settings.recipe], pixels.device
     step.start_epoch(half_width(settings, number))
     order = draw(step.targets[pixels].cpu(), recipe.balance)
@@ -197,7 +287,6 @@ def train_epoch(
         step(*batch)
         if device.type == "cpu" and not step.loss_sum.isfinite():
             break  # on a GPU, looking after each update would take longer than the update
-    return step.loss_sum.item() / len(pixels), step.correct.item() / len(pixels)
 
 
 def draw(targets: Tensor, balance: float) -> Tensor:
@@ -218,6 +307,6 @@ def loss_and_accuracy(
     return F.cross_entropy(scores, target).item(), accuracy.item()
 
 
-def seed_epoch(seed: int, epoch: int) -> None:
-    """Seed PyTorch from (seed, epoch) alone, so that an epoch does not depend on those before."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return a seed made from (seed, epoch) alone: an epoch does not depend on those before."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])

@@ -110,11 +110,11 @@ def test_a_recipe_that_has_changed_is_refused(toy_data, tmp_path, monkeypatch, c
 
 def test_finished_iterations_are_not_trained_again(uninterrupted, toy_data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        killed_after(1, patch, common.network, "train")
+        killed_after(1, patch, common.network, "run")
         with pytest.raises(Killed):
             run(toy_data, tmp_path / "out")
     with monkeypatch.context() as patch:
-        killed_after(1, patch, common.network, "train")  # once is allowed
+        killed_after(1, patch, common.network, "run")  # once is allowed
         assert run(toy_data, tmp_path / "out", "--resume") == 0
     assert bits(tmp_path / "out") == uninterrupted
 

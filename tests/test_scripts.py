@@ -306,10 +306,10 @@ def test_interrupting_keeps_finished_iterations(toy_data, tmp_path, monkeypatch,
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real_train(*arguments, **named)
+        return real_run(*arguments, **named)
 
-    real_train = common.network.train
-    monkeypatch.setattr(common.network, "train", interrupted_second_time)
+    real_run = common.network.run
+    monkeypatch.setattr(common.network, "run", interrupted_second_time)
     assert run("SSRN", toy_data, tmp_path / "out") == 130
     assert "interrupted" in capsys.readouterr().err
     assert len(read_report(tmp_path / "out")["oa"]) == 1

@@ -1,5 +1,6 @@
 """Training: early stopping, best weights, learning rate, and the same bits twice."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -15,7 +16,15 @@ from common.predict import logits, predict
 from common.preprocess import fit_pca_scaling
 from common.recipe import RECIPES, with_recipe
 from common.split import random_split
-from common.train import draw, loss_and_accuracy, train, training_step
+from common.train import (
+    DivergenceError,
+    Training,
+    draw,
+    loss_and_accuracy,
+    run_side_by_side,
+    train,
+    training_step,
+)
 from SSRN.SSRN import DEFAULTS, SSRN
 from tests.conftest import toy_labels
 
@@ -98,6 +107,26 @@ def test_a_nan_loss_is_never_the_best(task, monkeypatch):
 def test_divergence_is_told(task):
     with pytest.raises(InputError, match="--lr 1e\\+30: training diverged"):
         train(new_model(), *task, dataclasses.replace(SETTINGS, lr=1e30), seed=1)
+
+
+def test_side_by_side_is_as_one_after_another(task, monkeypatch):
+    """And one that diverges leaves the others alone."""
+    for name in ("Stream", "stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    settings = [SETTINGS, dataclasses.replace(SETTINGS, lr=1e30), SETTINGS]
+    trainings = [Training(new_model(), *task, s, seed=n) for n, s in enumerate(settings)]
+    ends = run_side_by_side(trainings)
+    assert [type(end) for end in ends] == [type(None), DivergenceError, type(None)]
+    for number in (0, 2):
+        alone = new_model()
+        expected = train(alone, *task, SETTINGS, seed=number)
+        history = trainings[number].finish()
+        assert [e.train_loss for e in history] == [e.train_loss for e in expected]
+        for weights, others in zip(
+            trainings[number].model.parameters(), alone.parameters(), strict=True
+        ):
+            assert torch.equal(weights, others)
 
 
 def test_every_epoch_takes_every_training_pixel_once_in_a_new_order(task, monkeypatch):

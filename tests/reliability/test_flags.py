@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -298,9 +298,10 @@ class Majority:
     def __init__(self, settings, scene) -> None:
         self.scene, self.environment = scene, describe_environment(torch.device("cpu"))
 
-    def fit(self, split, seed, directory, title) -> Trained:
-        commonest = np.bincount(self.scene.labels.flat[split.train]).argmax()
-        return Trained(lambda pixels: (np.full(len(pixels), commonest), None), 1, 0.0)
+    def fit(self, tasks) -> Iterator[Trained]:
+        for task in tasks:
+            commonest = np.bincount(self.scene.labels.flat[task.split.train]).argmax()
+            yield Trained(lambda pixels, c=commonest: (np.full(len(pixels), c), None), 1, 0.0)
 
 
 RIGHT = {
