@@ -6,13 +6,14 @@ rounded where they are kept, and so is what the large convolutions multiply; sum
 parameters and their gradients are float32.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from common import lanes
-from common.graph import Map
+from common.graph import Map, open_tape, record
 from common.layers import BatchNormReLU, WeightedSum
 from common.map_convolutions import conv as conv  # a form of its own for each kind
 from common.maps import Norm
@@ -40,40 +41,38 @@ def batch_norm_relu(
         module.num_batches_tracked.add_(1)
     store = Store(x.store.array, x.store.used, Norm(True, scale, offset, floor, floor_out))
     store.array_sums = x.store.array_sums
-    how = x.store, store, statistics, module.training
-    normalised = Map(_Normalise.apply(x.token, module.weight, module.bias, *how), store)
+    step = partial(_normalise_backward, x.store, store, statistics, module.training)
+    normalised = record(store, [x], step, module.weight, module.bias)
     return normalised if shortcut is None else _add(normalised, Map.of(shortcut, kind), relu)
 
 
-class _Normalise(torch.autograd.Function):
-    """From a map to the same map read through a batch norm with its ReLUs."""
-
-    @staticmethod
-    def forward(ctx, token, weight, bias, x, out, statistics, training):
-        ctx.stores, ctx.statistics, ctx.training = (x, out), statistics, training
-        return token.new_zeros(())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, token):
-        x, out = ctx.stores
-        gradient, norm = out.take_gradient(), tuple(out.norm)
-        of, sums = out.sums or (None, None)
-        if of is not gradient.array or gradient.weighted:  # not worked out in passing
-            sums = lanes.gradient_sums(x.array, norm, gradient.flat(), threads())
-        of_weight, of_bias, slope, shift = lanes.batch_norm_backward(
-            x.array, x.used, norm, *ctx.statistics, ctx.training, sums
-        )
-        x.gradients.append(gradient._replace(norm=out.norm, map=x.flat, slope=slope, shift=shift))
-        of_parameters = (torch.from_numpy(g) for g in (of_weight, of_bias))
-        return token, *of_parameters, None, None, None, None
+def _normalise_backward(
+    x: Store, out: Store, statistics: list[np.ndarray], training: bool
+) -> list[Tensor]:
+    """From a map read through a batch norm with its ReLUs to the same map."""
+    gradient, norm = out.take_gradient(), tuple(out.norm)
+    of, sums = out.sums or (None, None)
+    if of is not gradient.array or gradient.weighted:  # not worked out in passing
+        sums = lanes.gradient_sums(x.array, norm, gradient.flat(), threads())
+    of_weight, of_bias, slope, shift = lanes.batch_norm_backward(
+        x.array, x.used, norm, *statistics, training, sums
+    )
+    x.gradients.append(gradient._replace(norm=out.norm, map=x.flat, slope=slope, shift=shift))
+    return [torch.from_numpy(of_weight), torch.from_numpy(of_bias)]
 
 
 def _add(x: Map, y: Map, relu: bool) -> Map:
     """relu?(x + y)."""
     out, one = Store(x.store.empty(), x.store.used), x.store.per_lane(None)
     _write_sum(x.store, one, y.store, one, relu, out)
-    return Map(_Add.apply(x.token, y.token, x.store, y.store, out, relu), out)
+    return record(out, [x, y], partial(_add_backward, x.store, y.store, out, relu))
+
+
+def _add_backward(x: Store, y: Store, out: Store, relu: bool) -> list[Tensor]:
+    gradient = out.take_gradient_array(out.array if relu else None)
+    for store in (x, y):
+        store.add_gradient(gradient)
+    return []
 
 
 def _write_sum(
@@ -86,80 +85,53 @@ def _write_sum(
     )  # fmt: skip
 
 
-class _Add(torch.autograd.Function):
-    """relu?(x + y)."""
-
-    @staticmethod
-    def forward(ctx, token, token_y, x, y, out, relu):
-        ctx.stores, ctx.relu = (x, y, out), relu
-        return token.new_zeros(())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, token):
-        *stores, out = ctx.stores
-        gradient = out.take_gradient_array(out.array if ctx.relu else None)
-        for store in stores:
-            store.add_gradient(gradient)
-        return token, token, None, None, None, None
-
-
 def weighted_sum(
     module: WeightedSum, *maps: Tensor | Map, shortcut: Tensor | Map | None = None
 ) -> Map:
     """`WeightedSum` of two maps, or of one and a shortcut."""
     kind = getattr(module, "map_dtype", None)
     maps = [Map.of(x, kind) for x in maps]
-    tokens, averages = zip(*(_Average.apply(x.token, x.store) for x in maps), strict=True)
-    weights = list(module.weights(torch.stack(averages)))
-    if shortcut is not None:
-        maps.append(Map.of(shortcut, kind))
-        tokens = (*tokens, maps[-1].token)
-        weights.append(None)
+    weights = module.weights(_averages(maps))
+    both = maps if shortcut is None else [*maps, Map.of(shortcut, kind)]
+    x, y = (z.store for z in both)
+    in_lanes = [x.per_lane(w) for w in (*weights.detach().numpy(), None)[:2]]
+    out = Store(x.empty(), x.used)
+    _write_sum(x, in_lanes[0], y, in_lanes[1], False, out)
+    return record(out, both, partial(_weigh_backward, x, y, len(maps), in_lanes, out), weights)
+
+
+def _averages(maps: list[Map]) -> Tensor:
+    """Averages (maps, batch, kernels) of maps, in PyTorch's graph."""
     stores = [x.store for x in maps]
-    out = Store(stores[0].empty(), stores[0].used)
-    return Map(_Weigh.apply(*tokens, *weights, stores, out), out)
+    averages = torch.from_numpy(np.stack([x.patch_sums() / x.numbers for x in stores]))
+    on_tape = [x for x in maps if x.tape is not None]
+    if not torch.is_grad_enabled() or not on_tape:
+        return averages
+    return open_tape(on_tape).close(averages, partial(_averages_backward, stores))
 
 
-class _Average(torch.autograd.Function):
-    """A map's token as it is, and the map's averages (batch, kernels).
+def _averages_backward(stores: list[Store], of_averages: Tensor | None) -> None:
+    """Add to the gradients of maps those of their averages.
 
-    Their gradients meet here: `_Weigh`, alone to use the map, leaves its own in `weighed`.
+    They meet here: `_weigh_backward`, alone to use the maps, left its own in `weighed`.
     """
-
-    @staticmethod
-    def forward(ctx, token, store):
-        ctx.store = store
-        return token.new_zeros(()), store.patch_sums() / store.numbers
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, token, of_averages):
-        store, (gradient, weight) = ctx.store, ctx.store.weighed
-        constant = store.per_lane(of_averages / store.numbers)
-        store.add_gradient(gradient, weighted=True, weight=weight, constant=constant)
-        store.weighed = None
-        return token, None
+    for number, store in enumerate(stores):
+        if store.weighed is not None:
+            gradient, weight = store.weighed
+            of_store = None if of_averages is None else of_averages[number].numpy() / store.numbers
+            constant = store.per_lane(of_store, 0)
+            store.add_gradient(gradient, weighted=True, weight=weight, constant=constant)
+            store.weighed = None
 
 
-class _Weigh(torch.autograd.Function):
-    """x * weight + y * weight_y, weights (batch, kernels), None for 1."""
-
-    @staticmethod
-    def forward(ctx, token, token_y, weight, weight_y, stores, out):
-        x, y = stores
-        ctx.stores, ctx.weights = (x, y, out), [x.per_lane(w) for w in (weight, weight_y)]
-        _write_sum(x, ctx.weights[0], y, ctx.weights[1], False, out)
-        return token.new_zeros(())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, token):
-        x, y, out = ctx.stores
-        gradient = out.take_gradient_array()
-        x.weighed, of_y = (gradient, ctx.weights[0]), None
-        if ctx.needs_input_grad[3]:
-            y.weighed, of_y = (gradient, ctx.weights[1]), y.patch_sums(gradient)
-        else:
-            y.add_gradient(gradient)
-        return token, token, x.patch_sums(gradient), of_y, None, None
+def _weigh_backward(
+    x: Store, y: Store, weighed: int, weights: list[np.ndarray], out: Store
+) -> list[Tensor]:
+    """From x * weight + y * weight_y to the maps, the first or both `weighed`, and the weights."""
+    gradient = out.take_gradient_array()
+    if weighed == 1:
+        y.add_gradient(gradient)
+    stores = [x, y][:weighed]
+    for store, weight in zip(stores, weights, strict=False):
+        store.weighed = gradient, weight
+    return [torch.from_numpy(np.stack([store.patch_sums(gradient) for store in stores]))]

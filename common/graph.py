@@ -1,10 +1,15 @@
 """Feature maps in PyTorch's graph of operations.
 
-Between the fast layers of a network go `Map`s instead of tensors.  PyTorch's autograd sees of each
-a token, a tensor without content: it calls the backward passes in the right order and takes the
-gradients of the parameters, while those of the maps go from layer to layer beside it.  To any
+Between the fast layers of a network go `Map`s instead of tensors.  What such a layer did is noted
+on a `Tape`, with how to lead the gradient back; the maps' gradients go from layer to layer beside
+PyTorch's graph.  There one node stands for all that was done between a tensor and the next, since a
+node takes as long as a small layer: it gets the parameters and gives their gradients.  To any
 function of PyTorch but these layers a map is the tensor it stands for.
 """
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -14,11 +19,68 @@ from torch.utils._pytree import tree_map
 from common.store import Store
 
 
-class Map:
-    """What a fast layer returns: a feature map and its token in PyTorch's graph."""
+class Tape:
+    """What the layers did that maps went through, in order, until it is closed.
 
-    def __init__(self, token: Tensor, store: Store) -> None:
-        self.token, self.store = token, store
+    Attributes
+    ----------
+    steps : list of tuple (Store, callable, int)
+        What a layer wrote; what leads the gradient from there to the stores it read, and returns
+        those of the tensors it took; and how many these are.  Steps hold stores but no maps: those
+        hold the tape, and memory in a circle is freed late.
+    inputs : list of Tensor or None
+        What the steps took, in order.
+    before : list of Tensor
+        Tokens of the closed tapes whose maps the steps read.
+    token : Tensor, optional
+        Once closed, what stands for the tape in PyTorch's graph, without content.
+    """
+
+    def __init__(self) -> None:
+        self.steps, self.inputs, self.before, self.token = [], [], [], None
+
+    def follow(self, other: "Tape") -> None:
+        """Note that a map of another tape is read, which ends there."""
+        if other.token is None:
+            other.close()
+        if not any(token is other.token for token in self.before):
+            self.before.append(other.token)
+
+    def close(
+        self, out: Tensor | None = None, step: Callable[[Tensor | None], None] = lambda _: None
+    ) -> Tensor | None:
+        """Put the tape into PyTorch's graph; return `out`, whose gradient `step` takes, in it."""
+        tensors = *self.before, *self.inputs
+        self.token, out = _Node.apply((out,), step, self.steps, len(self.before), *tensors)
+        return out
+
+
+class _Node(torch.autograd.Function):
+    """From tokens and tensors to a token and a tensor."""
+
+    @staticmethod
+    def forward(ctx, out, last, steps, tokens, *tensors):
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        ctx.steps, ctx.last, ctx.tokens = steps, last, tokens
+        return torch.zeros(()), *out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, token, gradient):
+        _ = ctx.saved_tensors  # raises an error where one has been changed meanwhile
+        ctx.last(gradient)
+        of_inputs = []
+        for store, step, count in reversed(ctx.steps):  # what nobody used has no gradient
+            of_inputs.append(step() if store.gradients else [None] * count)
+        return (None,) * (4 + ctx.tokens) + tuple(chain.from_iterable(reversed(of_inputs)))
+
+
+class Map:
+    """What a fast layer returns: a feature map, and the tape it is on if it needs a gradient."""
+
+    def __init__(self, store: Store, tape: Tape | None = None) -> None:
+        self.store, self.tape = store, tape
 
     @classmethod
     def of(cls, x: "Tensor | Map", kind: torch.dtype | None = None) -> "Map":
@@ -29,28 +91,30 @@ class Map:
         if isinstance(x, Map):
             return x
         store = Store.of(x, kind)
-        with_gradient = torch.is_grad_enabled() and x.requires_grad
-        return cls(_Enter.apply(x, store) if with_gradient else x.new_zeros(()), store)
+        return record(store, [], partial(_enter, store), x)
 
     def as_read(self) -> "Map":
         """Return the same map, worked out."""
-        if not self.store.norm.used:
-            return self
-        store = Store(self.store.worked_out(), self.store.used)
-        return Map(_WorkOut.apply(self.token, self.store, store), store)
+        return self._with(self.store.worked_out()) if self.store.norm.used else self
 
     def tensor(self) -> Tensor:
         """Return the tensor (batch, kernels, rows, cols, bands) that this map stands for."""
-        return _Leave.apply(self.token, self.store)
+        out = self.store.tensor()
+        if not torch.is_grad_enabled() or self.tape is None:
+            return out
+        return open_tape([self]).close(out, partial(_leave, self.store))
 
     def transpose(self, one: int, other: int) -> "Map | Tensor":
         """Exchange two axes; where kernels or bands are one, these two stay where they are."""
         rows, cols, kernels, bands, lanes_ = self.store.array.shape
         if {one, other} != {1, 4} or min(kernels, bands) > 1:
             return self.tensor().transpose(one, other)
-        array = self.store.worked_out().reshape(rows, cols, bands, kernels, lanes_)
+        return self._with(self.store.worked_out().reshape(rows, cols, bands, kernels, lanes_))
+
+    def _with(self, array) -> "Map":
+        """Return the same map, worked out in an array."""
         store = Store(array, self.store.used)
-        return Map(_WorkOut.apply(self.token, self.store, store), store)
+        return record(store, [self], partial(_work_out, self.store, store))
 
     def __getattr__(self, name: str):
         return getattr(self.tensor(), name)
@@ -69,6 +133,37 @@ def as_tensor(x):
     return x.tensor() if isinstance(x, Map) else x
 
 
+def record(
+    store: Store,
+    maps: Iterable[Map],
+    step: Callable[[], Sequence[Tensor | None]],
+    *inputs: Tensor | None,
+) -> Map:
+    """Return the map that a layer made of maps and tensors, noted on their tape; see `Tape.steps`.
+
+    Where no gradient is wanted nothing is noted.
+    """
+    if not torch.is_grad_enabled():
+        return Map(store)
+    on_tape = [x for x in maps if x.tape is not None]
+    if not on_tape and not any(x is not None and x.requires_grad for x in inputs):
+        return Map(store)
+    tape = open_tape(on_tape)
+    tape.steps.append((store, step, len(inputs)))
+    tape.inputs += inputs
+    return Map(store, tape)
+
+
+def open_tape(maps: Iterable[Map]) -> Tape:
+    """Return a tape for what reads these maps: the first that is open, or a new one."""
+    tapes = [x.tape for x in maps]
+    tape = next((tape for tape in tapes if tape.token is None), None) or Tape()
+    for other in tapes:
+        if other is not tape:
+            tape.follow(other)
+    return tape
+
+
 def _operator(name: str):
     """Make a method of `Map` out of that of a tensor."""
     return lambda self, *others: getattr(self.tensor(), name)(*map(as_tensor, others))
@@ -78,46 +173,18 @@ for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "neg", "ge
     setattr(Map, f"__{_name}__", _operator(f"__{_name}__"))
 
 
-class _Enter(torch.autograd.Function):
-    """From a tensor to the token of a map."""
-
-    @staticmethod
-    def forward(ctx, x, store):
-        ctx.store = store
-        return x.new_zeros(())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, token):
-        return Store(ctx.store.take_gradient_array(), ctx.store.used).tensor(), None
+def _enter(store: Store) -> list[Tensor]:
+    """Lead the gradient of a map to the tensor that it was made of."""
+    return [Store(store.take_gradient_array(), store.used).tensor()]
 
 
-class _Leave(torch.autograd.Function):
-    """From the token of a map to the tensor."""
-
-    @staticmethod
-    def forward(ctx, token, store):
-        ctx.store = store
-        return store.tensor()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        ctx.store.add_gradient(Store.of(gradient, ctx.store.kind).array)
-        return gradient.new_zeros(()), None
+def _leave(store: Store, gradient: Tensor | None) -> None:
+    """Lead the gradient of a tensor to the map that it stands for."""
+    if gradient is not None:
+        store.add_gradient(Store.of(gradient, store.kind).array)
 
 
-class _WorkOut(torch.autograd.Function):
-    """From a map that is read through a norm to the same map worked out."""
-
-    @staticmethod
-    def forward(ctx, token, store, out):
-        ctx.stores = store, out
-        return token.new_zeros(())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, token):
-        store, out = ctx.stores
-        store.add_gradient(out.take_gradient_array())
-        return token, None, None
+def _work_out(x: Store, out: Store) -> list[Tensor]:
+    """Lead the gradient of a map worked out to the map that was read."""
+    x.add_gradient(out.take_gradient_array())
+    return []

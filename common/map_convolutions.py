@@ -1,15 +1,16 @@
 """`nn.Conv3d` on feature maps: which form of it is fastest, and its place in PyTorch's graph."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from common import convolution, fourier, spatial
 from common.channels_last import conv_2d, is_2d, is_plain
 from common.convolution import KERNELS
-from common.graph import Map, as_tensor
+from common.graph import Map, as_tensor, record
 from common.store import Store, threads
 from common.transforms import OUTPUTS, TAPS, weights_transform
 
@@ -34,18 +35,18 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         and min(kernels, of_x * bands) >= spatial.KERNELS
     ):
         out = x.store.like(kernels, *sizes)
-        how = x.store, out, padding, in_bfloat16 and of_x * bands % 2 == kernels % 2 == 0
-        return Map(_SpatialConvolution.apply(x.token, weight, bias, *how), out)
+        in_pairs = in_bfloat16 and of_x * bands % 2 == kernels % 2 == 0
+        return _spatial(x, weight, bias, out, padding, in_pairs)
     if size[2] > 1 and is_2d(module, bands):
         return conv_2d(module, x.tensor(), weight, bias)
-    if kernels < KERNELS or (x.token.requires_grad and (stride > 1 or of_x < KERNELS)):
+    if kernels < KERNELS or (x.tape and (stride > 1 or of_x < KERNELS)):
         return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
     out = x.store.like(kernels, *sizes[:2], -(-sizes[2] // stride))
     by_fourier = [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS
     if by_fourier and of_x >= fourier.PRODUCTS:
-        how = x.store, out, padding[2], in_bfloat16 and of_x % 2 == kernels % 2 == 0
-        return Map(_FourierConvolution.apply(x.token, weight, bias, *how), out)
-    return Map(_Convolution.apply(x.token, weight, bias, x.store, out, padding, stride), out)
+        in_pairs = in_bfloat16 and of_x % 2 == kernels % 2 == 0
+        return _by_fourier(x, weight, bias, out, padding[2], in_pairs)
+    return _direct(x, weight, bias, out, padding, stride)
 
 
 def _padding(module: nn.Conv3d) -> tuple[int, int, int]:
@@ -54,43 +55,41 @@ def _padding(module: nn.Conv3d) -> tuple[int, int, int]:
     return (0, 0, 0) if module.padding == "valid" else module.padding
 
 
-class _Convolution(torch.autograd.Function):
+def _direct(
+    x: Map, weight: Tensor, bias: Tensor | None, out: Store, padding: tuple, stride: int
+) -> Map:
     """`nn.functional.conv3d` with a stride along the bands only."""
+    _convolve(x.store, weight, bias, padding, stride, out.array)
+    how = x.tape is not None, weight, bias is not None, padding, stride
+    return record(out, [x], partial(direct_backward, x.store, out, *how), weight, bias)
 
-    @staticmethod
-    def forward(ctx, token, weight, bias, x, out, padding, stride):
-        ctx.save_for_backward(weight)
-        ctx.stores, ctx.how, ctx.has_bias = (x, out), (padding, stride), bias is not None
-        _convolve(x, weight, bias, padding, stride, out.array)
-        return token.new_zeros(())
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, token):
-        (weight,), (x, out), (padding, stride) = ctx.saved_tensors, ctx.stores, ctx.how
-        size, of_x = tuple(weight.shape[2:]), x.array
-        turned = weight.flip(2, 3, 4).transpose(0, 1)
-        in_passing = turned[:0]
-        if ctx.needs_input_grad[0]:  # the convolution of the output's gradient, turned around
-            of_x = x.empty()
-            if size[:2] == (1, 1):
-                in_passing = turned
-            else:
-                array = out.take_gradient_array()
-                out.add_gradient(array)
-                around = tuple(s - 1 - p for s, p in zip(size, padding, strict=True))
-                _convolve(Store(array, out.used), turned, None, around, 1, of_x)
-        of_weight, of_bias, sums = convolution.weight_gradient(
-            x.array, tuple(x.norm), x.used, padding, size, stride,
-            out.take_gradient().flat(), out.array.shape, _kernels_last(in_passing), of_x, threads(),
-        )  # fmt: skip
-        if ctx.needs_input_grad[0]:
-            x.add_gradient(of_x, own=True)
-            x.sums = (x.gradients[-1].array, sums) if len(in_passing) else None
-        kernels, of_kernels, *_ = weight.shape
-        of_weight = torch.from_numpy(of_weight).view(kernels, *size[:2], of_kernels, size[2])
-        of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
-        return token, of_weight.permute(0, 3, 1, 2, 4), of_bias, None, None, None, None
+def direct_backward(
+    x: Store, out: Store, with_x: bool, weight: Tensor, has_bias: bool, padding: tuple, stride: int
+) -> list[Tensor | None]:
+    """Gradients of weight and bias; to `x` its own, if `with_x`."""
+    size, of_x = tuple(weight.shape[2:]), x.array
+    turned = weight.detach().flip(2, 3, 4).transpose(0, 1)
+    in_passing = turned[:0]
+    if with_x:  # the convolution of the output's gradient, turned around
+        of_x = x.empty()
+        if size[:2] == (1, 1):
+            in_passing = turned
+        else:
+            array = out.take_gradient_array()
+            out.add_gradient(array)
+            around = tuple(s - 1 - p for s, p in zip(size, padding, strict=True))
+            _convolve(Store(array, out.used), turned, None, around, 1, of_x)
+    of_weight, of_bias, sums = convolution.weight_gradient(
+        x.array, tuple(x.norm), x.used, padding, size, stride,
+        out.take_gradient().flat(), out.array.shape, _kernels_last(in_passing), of_x, threads(),
+    )  # fmt: skip
+    if with_x:
+        x.add_gradient(of_x, own=True)
+        x.sums = (x.gradients[-1].array, sums) if len(in_passing) else None
+    kernels, of_kernels, *_ = weight.shape
+    of_weight = torch.from_numpy(of_weight).view(kernels, *size[:2], of_kernels, size[2])
+    return [of_weight.permute(0, 3, 1, 2, 4), torch.from_numpy(of_bias) if has_bias else None]
 
 
 def _convolve(
@@ -112,42 +111,41 @@ def _kernels_last(weight: Tensor) -> np.ndarray:
     return weight.detach().permute(0, 2, 3, 1, 4).contiguous().numpy()
 
 
-class _FourierConvolution(torch.autograd.Function):
+def _by_fourier(
+    x: Map, weight: Tensor, bias: Tensor | None, out: Store, padding: int, in_pairs: bool
+) -> Map:
     """The same with kernels of `TAPS` bands, by short Fourier transforms."""
+    transform = torch.from_numpy(weights_transform(x.store.norm.scale.dtype))
+    transformed = transform @ weight.detach().reshape(-1, TAPS).t()
+    transformed = transformed.view(-1, *weight.shape[:2])
+    out.array_sums = fourier.convolve(
+        x.store.array, tuple(x.store.norm), padding,
+        _numbers(transformed.transpose(1, 2), 1, in_pairs), _bias(weight, bias), out.array,
+        threads(),
+    )  # fmt: skip
+    how = x.tape is not None, transform, transformed, bias is not None, padding, in_pairs
+    return record(out, [x], partial(fourier_backward, x.store, out, *how), weight, bias)
 
-    @staticmethod
-    def forward(ctx, token, weight, bias, x, out, padding, in_pairs):
-        transform = torch.from_numpy(weights_transform(x.norm.scale.dtype))
-        transformed = (transform @ weight.reshape(-1, TAPS).t()).view(-1, *weight.shape[:2])
-        ctx.stores, ctx.padding, ctx.has_bias = (x, out), padding, bias is not None
-        ctx.weights, ctx.in_pairs = (transform, transformed), in_pairs
-        out.array_sums = fourier.convolve(
-            x.array, tuple(x.norm), padding, _numbers(transformed.transpose(1, 2), 1, in_pairs),
-            _bias(weight, bias), out.array, threads(),
-        )  # fmt: skip
-        return token.new_zeros(())
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, token):
-        (x, out), (transform, transformed) = ctx.stores, ctx.weights
-        with_x, gradient = ctx.needs_input_grad[0], out.take_gradient()
-        of_x = x.array
-        if with_x:
-            in_place = gradient.own and out.array.shape == x.array.shape
-            of_x = gradient.array.reshape(x.array.shape) if in_place else x.empty()
-        of_weight, of_bias, sums = fourier.weight_gradient(
-            x.array, tuple(x.norm), x.used, ctx.padding, gradient.flat(),
-            out.array.shape, _numbers(transformed, 1, ctx.in_pairs)[: None if with_x else 0],
-            of_x, threads(),
-        )  # fmt: skip
-        if with_x:
-            x.add_gradient(of_x, own=True)
-            x.sums = x.gradients[-1].array, sums
-        of_weight = torch.from_numpy(of_weight)
-        of_weight = (of_weight.flatten(1).t() @ transform).view(*of_weight.shape[1:], 1, 1, TAPS)
-        of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
-        return token, of_weight, of_bias, None, None, None, None
+def fourier_backward(
+    x: Store, out: Store, with_x: bool, transform: Tensor, transformed: Tensor, has_bias: bool,
+    padding: int, in_pairs: bool,
+) -> list[Tensor | None]:  # fmt: skip
+    """Gradients of weight and bias; to `x` its own, if `with_x`."""
+    gradient, of_x = out.take_gradient(), x.array
+    if with_x:
+        in_place = gradient.own and out.array.shape == x.array.shape
+        of_x = gradient.array.reshape(x.array.shape) if in_place else x.empty()
+    of_weight, of_bias, sums = fourier.weight_gradient(
+        x.array, tuple(x.norm), x.used, padding, gradient.flat(), out.array.shape,
+        _numbers(transformed, 1, in_pairs)[: None if with_x else 0], of_x, threads(),
+    )  # fmt: skip
+    if with_x:
+        x.add_gradient(of_x, own=True)
+        x.sums = x.gradients[-1].array, sums
+    of_weight = torch.from_numpy(of_weight)
+    of_weight = (of_weight.flatten(1).t() @ transform).view(*of_weight.shape[1:], 1, 1, TAPS)
+    return [of_weight, torch.from_numpy(of_bias) if has_bias else None]
 
 
 def _numbers(weights: Tensor, axis: int, in_pairs: bool) -> np.ndarray:
@@ -158,35 +156,34 @@ def _numbers(weights: Tensor, axis: int, in_pairs: bool) -> np.ndarray:
     return pairs.contiguous().view(torch.int32).squeeze(-1).numpy()
 
 
-class _SpatialConvolution(torch.autograd.Function):
+def _spatial(
+    x: Map, weight: Tensor, bias: Tensor | None, out: Store, padding: tuple, in_pairs: bool
+) -> Map:
     """The same with kernels that fill the band axis."""
+    how = padding[:2], tuple(weight.shape[2:4])
+    spatial.convolve(
+        x.store.array, tuple(x.store.norm), *how, _numbers(_by_places(weight), 2, in_pairs),
+        _bias(weight, bias), out.array, threads(),
+    )  # fmt: skip
+    how = x.tape is not None, weight, bias is not None, *how, in_pairs
+    return record(out, [x], partial(spatial_backward, x.store, out, *how), weight, bias)
 
-    @staticmethod
-    def forward(ctx, token, weight, bias, x, out, padding, in_pairs):
-        ctx.save_for_backward(weight)
-        ctx.stores, ctx.has_bias, ctx.in_pairs = (x, out), bias is not None, in_pairs
-        ctx.how = padding[:2], tuple(weight.shape[2:4])
-        spatial.convolve(
-            x.array, tuple(x.norm), *ctx.how, _numbers(_by_places(weight), 2, in_pairs),
-            _bias(weight, bias), out.array, threads(),
-        )  # fmt: skip
-        return token.new_zeros(())
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, token):
-        (weight,), (x, out) = ctx.saved_tensors, ctx.stores
-        of_x = x.empty() if ctx.needs_input_grad[0] else x.array[:0]
-        of_weight, of_bias = spatial.gradients(
-            x.array, tuple(x.norm), x.used, *ctx.how, out.take_gradient().flat(),
-            out.array.shape, _numbers(_by_places(weight), 0, ctx.in_pairs), of_x, threads(),
-        )  # fmt: skip
-        if ctx.needs_input_grad[0]:
-            x.add_gradient(of_x, own=True)
-        kernels, of_kernels, rows, cols, bands = weight.shape
-        of_weight = torch.from_numpy(of_weight).view(kernels, rows, cols, of_kernels, bands)
-        of_bias = torch.from_numpy(of_bias) if ctx.has_bias else None
-        return token, of_weight.permute(0, 3, 1, 2, 4), of_bias, None, None, None, None
+def spatial_backward(
+    x: Store, out: Store, with_x: bool, weight: Tensor, has_bias: bool, padding: tuple,
+    size: tuple, in_pairs: bool,
+) -> list[Tensor | None]:  # fmt: skip
+    """Gradients of weight and bias; to `x` its own, if `with_x`."""
+    of_x = x.empty() if with_x else x.array[:0]
+    of_weight, of_bias = spatial.gradients(
+        x.array, tuple(x.norm), x.used, padding, size, out.take_gradient().flat(),
+        out.array.shape, _numbers(_by_places(weight), 0, in_pairs), of_x, threads(),
+    )  # fmt: skip
+    if with_x:
+        x.add_gradient(of_x, own=True)
+    kernels, of_kernels, rows, cols, bands = weight.shape
+    of_weight = torch.from_numpy(of_weight).view(kernels, rows, cols, of_kernels, bands)
+    return [of_weight.permute(0, 3, 1, 2, 4), torch.from_numpy(of_bias) if has_bias else None]
 
 
 def _by_places(weight: Tensor) -> Tensor:

@@ -104,14 +104,15 @@ class Store:
         """Room for an array of the map's shape."""
         return _empty(self.array.shape, self.array.dtype)
 
-    def per_lane(self, weights: Tensor | None) -> np.ndarray:
-        """Weights (batch, kernels), or ones, as a flat array (kernels, lanes)."""
-        array = np.ones((self.array.shape[2], self.array.shape[4]), _NUMBERS[self.array.dtype])
+    def per_lane(self, weights: np.ndarray | None, otherwise: float = 1) -> np.ndarray:
+        """Weights (batch, kernels), or a number in their stead, as flat (kernels, lanes)."""
+        shape = self.array.shape[2], self.array.shape[4]
+        array = np.full(shape, otherwise, _NUMBERS[self.array.dtype])
         if weights is not None:
-            array[:, : self.used] = weights.detach().numpy().T
+            array[:, : self.used] = weights.T
         return array.reshape(-1)
 
-    def patch_sums(self, times: np.ndarray | None = None) -> Tensor:
+    def patch_sums(self, times: np.ndarray | None = None) -> np.ndarray:
         """Sum of the map, or of its product with an array, over each patch: (batch, kernels)."""
         other = self.flat if times is None else times.reshape(-1)
         norm, with_other = self.norm, times is not None
@@ -124,7 +125,7 @@ class Store:
             sums = lanes.patch_sums(
                 self.array.shape, tuple(norm), self.flat, with_other, other, threads()
             ).sum(axis=0)
-        return torch.from_numpy(sums).t()[: self.used]
+        return sums.T[: self.used]
 
     def add_gradient(self, array: np.ndarray, **how) -> None:
         """Add a gradient, of which `how` says how far it is worked out; see `Gradient`."""
