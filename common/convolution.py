@@ -2,10 +2,15 @@
 
 Feature maps and their gradients are those of `common/maps.py`, `norm` and `gradient` given as plain
 tuples.  `size` and `padding` are those over (rows, cols, bands), `stride` is along the bands.
+Where it is 2 and the gradient of the input is not wanted, the products can be made in bfloat16, of
+pairs of numbers in int32: of neighbouring bands, over which a convolution's stride is 1; or, for
+the weights' gradient, of a band and the one that the next of the output's bands sees.
 """
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from common.compiling import compiled, on_all_threads
 from common.maps import (
@@ -13,6 +18,7 @@ from common.maps import (
     clear_lanes,
     copy,
     first_kernels,
+    pair_up,
     read_gradient,
     read_row,
     rooms,
@@ -30,20 +36,50 @@ _wide_tile, _narrow_tile = output_tile(KERNELS, BANDS), output_tile(KERNELS, 1)
 def convolve(x, norm, padding, size, stride, weights, bias, out, threads):
     """Write the convolution of the map `x`, read as `norm` says, to the map `out`.
 
-    `weights` are ``(kernels out, rows, cols, kernels in, bands)``.
+    `weights` are ``(kernels out, rows, cols, kernels in, bands)``, or as many pairs of bands.
     """
     rows, cols, _, _, lanes = out.shape
-    groups = lanes // LANES
+    groups, per_number = lanes // LANES, _per_number(weights)
     places = rows * cols * groups
-    offsets, starts = _offsets(x, padding, size, 1), first_kernels(len(weights), KERNELS)
+    length, depth = _row_length(x, padding) // per_number, weights.shape[4]
+    offsets = _window_offsets(x.shape[2], length, size[0], size[1], depth, 1)
+    starts = first_kernels(len(weights), KERNELS)
     blocks = _blocks(weights, starts)
     windows = rooms(threads, _window_size(x, padding, size), bias)
+    windows_in_pairs = rooms(threads, len(windows[0]) // 2, weights)
     for thread in numba.prange(threads):
         window = windows[thread]
         for place in range(thread * places // threads, (thread + 1) * places // threads):
             row, col, group = place // groups // cols, place // groups % cols, place % groups
             _read_window(x, norm, row, col, group, padding, size, window)
-            _convolve_window(window, stride, offsets, blocks, starts, bias, out, row, col, group)
+            inputs = _pairs(window, 2, 1, windows_in_pairs[thread])
+            _convolve_window(
+                inputs, stride // per_number, offsets, blocks, starts, bias, out, row, col, group
+            )
+
+
+def _per_number(weights):
+    """How many numbers there are in each of an array's, 1 or 2."""
+
+
+@overload(_per_number)
+def _per_number_of(weights):
+    per_number = 2 if weights.dtype == types.int32 else 1
+    return lambda weights: per_number
+
+
+def _pairs(row, step, distance, pairs):
+    """Every `step`-th vector of a row in pairs with the one at a distance, if pairs are wanted."""
+
+
+@overload(_pairs)
+def _pairs_like(row, step, distance, pairs):
+    def paired(row, step, distance, pairs):
+        count = -((distance - len(row) // LANES) // step)
+        pair_up(count, row, 0, step * LANES, row, distance * LANES, step * LANES, pairs, 0, LANES)
+        return pairs
+
+    return paired if pairs.dtype == types.int32 else lambda row, step, distance, pairs: row
 
 
 @compiled
@@ -53,7 +89,7 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
     `shape` is the output's; the first `used` lanes hold patches.  Where the kernels are of one row
     and col, `back` may be the weights turned around, ``(kernels in, 1, 1, kernels out, bands)``:
     then the gradient of the input, which is the convolution of the output's with these, is written
-    to `of_x` in passing.  Otherwise `back` is empty.
+    to `of_x` in passing.  Otherwise `back` is empty; of int32 it asks for products in bfloat16.
 
     Returns
     -------
@@ -63,7 +99,9 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
         Where `back` is given and `norm` is used: `lanes.gradient_sums` of what `of_x` holds.
     """
     kernels, lanes = shape[2], shape[4]
-    offsets, starts = _offsets(x, padding, size, OFFSETS), first_kernels(kernels, GRADIENT_KERNELS)
+    length = _row_length(x, padding)
+    offsets = _window_offsets(x.shape[2], length, size[0], size[1], size[2], OFFSETS)
+    starts = first_kernels(kernels, GRADIENT_KERNELS)
     number = norm[1].dtype
     sums = np.empty((threads, len(starts), len(offsets), GRADIENT_KERNELS), number)
     bias_sums = np.zeros((threads, kernels, lanes), number)
@@ -92,15 +130,18 @@ def _sum_gradients(
     rows, cols, kernels, bands, lanes = shape
     groups, threads, with_back = lanes // LANES, len(sums), back.size > 0
     pad = size[2] - 1 - padding[2] if with_back else 0
-    places, length = rows * cols * groups, (bands + 2 * pad) * LANES
-    back_offsets = _window_offsets(kernels, bands + 2 * pad, 1, 1, size[2], 1)
+    places, row_length = rows * cols * groups, _even(bands + 2 * pad)
+    per_number, length = _per_number(back), row_length * LANES
+    back_offsets = _window_offsets(kernels, row_length, 1, 1, size[2], 1)
     back_starts, no_bias = first_kernels(len(back), KERNELS), np.zeros(len(back), sums.dtype)
     back_blocks = _blocks(back, back_starts)
-    windows = rooms(threads, _window_size(x, padding, size), sums)
+    windows = rooms(threads, _window_size(x, padding, size) + 2 * LANES, sums)
     gradients = rooms(threads, kernels * length, sums)
+    windows_in_pairs = rooms(threads, len(windows[0]), back)
+    gradients_in_pairs = rooms(threads, kernels * length // 2, back)
     sums_of_lanes = rooms(threads, sums[0].size * LANES, sums)
     for thread in numba.prange(threads):
-        window, of_out, tiles = windows[thread], gradients[thread], sums_of_lanes[thread]
+        window, row_of_out, tiles = windows[thread], gradients[thread], sums_of_lanes[thread]
         flat_bias = bias_sums[thread].reshape(-1)
         for place in range(thread * places // threads, (thread + 1) * places // threads):
             row, col, group = place // groups // cols, place // groups % cols, place % groups
@@ -112,9 +153,14 @@ def _sum_gradients(
             for k in range(kernels):
                 here = ((row * cols + col) * kernels + k) * bands * lanes + first
                 at = k * length + pad * LANES
-                read_gradient(gradient, here, lanes, bands, k, first, of_out, at, LANES)
-                sum_row(bands, of_out, at, LANES, flat_bias, k * lanes + first)
-            _add_window(window, stride, offsets, starts, of_out, length, pad, bands, tiles)
+                read_gradient(gradient, here, lanes, bands, k, first, row_of_out, at, LANES)
+                sum_row(bands, row_of_out, at, LANES, flat_bias, k * lanes + first)
+            inputs = _pairs(window, 1, stride, windows_in_pairs[thread])
+            of_out = _pairs(row_of_out, 2, 1, gradients_in_pairs[thread])
+            _add_window(
+                inputs, stride * per_number, offsets, starts, of_out, length // per_number, pad,
+                -(-bands // per_number), tiles,
+            )  # fmt: skip
             if with_back:
                 _convolve_window(
                     of_out, 1, back_offsets, back_blocks, back_starts, no_bias, of_x,
@@ -180,18 +226,29 @@ def _convolve_window(window, stride, offsets, blocks, starts, bias, out, row, co
 @compiled
 def _window_size(x, padding, size):
     """How many numbers one output place sees: ``(rows, cols, kernels, bands, LANES)``."""
-    return size[0] * size[1] * x.shape[2] * (x.shape[3] + 2 * padding[2]) * LANES
+    return size[0] * size[1] * x.shape[2] * _row_length(x, padding) * LANES
+
+
+@compiled
+def _row_length(x, padding):
+    """Bands of a window's row, padding included, and one of zeros where they are odd."""
+    return _even(x.shape[3] + 2 * padding[2])
+
+
+@compiled
+def _even(bands):
+    return bands + bands % 2
 
 
 @compiled
 def _read_window(x, norm, row, col, group, padding, size, window):
     """Read 16 lanes about (row, col); what is outside the map is zero."""
     rows, cols, kernels, bands, lanes = x.shape
-    flat, length = x.reshape(-1), (bands + 2 * padding[2]) * LANES
+    flat, length = x.reshape(-1), _row_length(x, padding) * LANES
     for tap in range(size[0] * size[1]):
         r, c = row + tap // size[1] - padding[0], col + tap % size[1] - padding[1]
         first = tap * kernels * length
-        if 0 <= r < rows and 0 <= c < cols and not norm[0] and not padding[2]:
+        if 0 <= r < rows and 0 <= c < cols and not norm[0] and length == bands * LANES:
             here = (r * cols + c) * kernels * bands * lanes + group * LANES
             copy(kernels * bands, flat, here, lanes, window, first, LANES)
         elif 0 <= r < rows and 0 <= c < cols:
@@ -204,15 +261,11 @@ def _read_window(x, norm, row, col, group, padding, size, window):
 
 
 @compiled
-def _offsets(x, padding, size, multiple):
-    """Where in a window lies what each weight is multiplied with, for the output's first band."""
-    bands = x.shape[3] + 2 * padding[2]
-    return _window_offsets(x.shape[2], bands, size[0], size[1], size[2], multiple)
-
-
-@compiled
 def _window_offsets(kernels, bands, rows, cols, depth, multiple):
-    """`_offsets` of a window of so many kernels and bands, filled up to a multiple with zeros."""
+    """Where in a window lies what each weight is multiplied with, for the output's first band.
+
+    The window has so many kernels and bands; places are filled up to a multiple with zeros.
+    """
     count = rows * cols * kernels * depth
     offsets = np.zeros(-(-count // multiple) * multiple, np.int64)
     for index in range(count):

@@ -46,7 +46,7 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
     if by_fourier and of_x >= fourier.PRODUCTS:
         in_pairs = in_bfloat16 and of_x % 2 == kernels % 2 == 0
         return _by_fourier(x, weight, bias, out, padding[2], in_pairs)
-    return _direct(x, weight, bias, out, padding, stride)
+    return _direct(x, weight, bias, out, padding, stride, in_bfloat16)
 
 
 def _padding(module: nn.Conv3d) -> tuple[int, int, int]:
@@ -56,17 +56,20 @@ def _padding(module: nn.Conv3d) -> tuple[int, int, int]:
 
 
 def _direct(
-    x: Map, weight: Tensor, bias: Tensor | None, out: Store, padding: tuple, stride: int
-) -> Map:
+    x: Map, weight: Tensor, bias: Tensor | None, out: Store, padding: tuple, stride: int,
+    in_bfloat16: bool,
+) -> Map:  # fmt: skip
     """`nn.functional.conv3d` with a stride along the bands only."""
-    _convolve(x.store, weight, bias, padding, stride, out.array)
-    how = x.tape is not None, weight, bias is not None, padding, stride
+    in_pairs = in_bfloat16 and stride == 2 and x.tape is None
+    _convolve(x.store, weight, bias, padding, stride, out.array, in_pairs)
+    how = x.tape is not None, weight, bias is not None, padding, stride, in_pairs
     return record(out, [x], partial(direct_backward, x.store, out, *how), weight, bias)
 
 
 def direct_backward(
-    x: Store, out: Store, with_x: bool, weight: Tensor, has_bias: bool, padding: tuple, stride: int
-) -> list[Tensor | None]:
+    x: Store, out: Store, with_x: bool, weight: Tensor, has_bias: bool, padding: tuple, stride: int,
+    in_pairs: bool,
+) -> list[Tensor | None]:  # fmt: skip
     """Gradients of weight and bias; to `x` its own, if `with_x`."""
     size, of_x = tuple(weight.shape[2:]), x.array
     turned = weight.detach().flip(2, 3, 4).transpose(0, 1)
@@ -82,7 +85,8 @@ def direct_backward(
             _convolve(Store(array, out.used), turned, None, around, 1, of_x)
     of_weight, of_bias, sums = convolution.weight_gradient(
         x.array, tuple(x.norm), x.used, padding, size, stride,
-        out.take_gradient().flat(), out.array.shape, _kernels_last(in_passing), of_x, threads(),
+        out.take_gradient().flat(), out.array.shape, _kernels_last(in_passing, in_pairs), of_x,
+        threads(),
     )  # fmt: skip
     if with_x:
         x.add_gradient(of_x, own=True)
@@ -93,11 +97,12 @@ def direct_backward(
 
 
 def _convolve(
-    x: Store, weight: Tensor, bias: Tensor | None, padding: tuple, stride: int, out: np.ndarray
-) -> None:
+    x: Store, weight: Tensor, bias: Tensor | None, padding: tuple, stride: int, out: np.ndarray,
+    in_pairs: bool = False,
+) -> None:  # fmt: skip
     convolution.convolve(
-        x.array, tuple(x.norm), padding, tuple(weight.shape[2:]), stride, _kernels_last(weight),
-        _bias(weight, bias), out, threads(),
+        x.array, tuple(x.norm), padding, tuple(weight.shape[2:]), stride,
+        _kernels_last(weight, in_pairs), _bias(weight, bias), out, threads(),
     )  # fmt: skip
 
 
@@ -106,9 +111,12 @@ def _bias(weight: Tensor, bias: Tensor | None) -> np.ndarray:
     return (weight.new_zeros(len(weight)) if bias is None else bias).detach().numpy()
 
 
-def _kernels_last(weight: Tensor) -> np.ndarray:
+def _kernels_last(weight: Tensor, in_pairs: bool) -> np.ndarray:
     """Arrange weights for `common/convolution.py`: (kernels out, rows, cols, kernels in, bands)."""
-    return weight.detach().permute(0, 2, 3, 1, 4).contiguous().numpy()
+    arranged = weight.detach().permute(0, 2, 3, 1, 4)
+    return _numbers(
+        F.pad(arranged, (0, arranged.shape[4] % 2)) if in_pairs else arranged, 4, in_pairs
+    )
 
 
 def _by_fourier(

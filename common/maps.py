@@ -78,6 +78,7 @@ weigh = along_bands(lambda x, w, c: [x.times_plus(w, c)], inputs=1, lanes=2, out
 normalise = along_bands(_normalise, inputs=1, numbers=4, outputs=1)
 normalise_backward = along_bands(_normalise_backward, inputs=2, numbers=6, outputs=1)
 sum_row = along_bands(lambda x: [x], inputs=1, sums=1)
+pair_up = along_bands(lambda x, y: [x.in_bfloat16(y).pairs()], inputs=2, outputs=1)
 clear_lanes = along_bands(lambda x, valid: [x * valid], inputs=1, lanes=1, outputs=1)
 add_gradient_sums = along_bands(_gradient_sums, inputs=2, numbers=4, sums=2)
 

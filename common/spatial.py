@@ -16,13 +16,21 @@ from numba.extending import overload
 
 from common.compiling import compiled, on_all_threads
 from common.loops import along_bands
-from common.maps import clear_lanes, copy, first_kernels, read_gradient, read_row, rooms, sum_row
+from common.maps import (
+    clear_lanes,
+    copy,
+    first_kernels,
+    pair_up,
+    read_gradient,
+    read_row,
+    rooms,
+    sum_row,
+)
 from common.tiles import AVX512, PRODUCTS, output_tile, product_tile
 from common.vectors import LANES
 
 KERNELS, PLACES = (8, 3) if AVX512 else (6, 1)  # of a tile of the output
 _wide_tile, _narrow_tile = output_tile(KERNELS, PLACES), output_tile(KERNELS, 1)
-_pair_up = along_bands(lambda x, y: [x.in_bfloat16(y).pairs()], inputs=2, outputs=1)
 _firsts = along_bands(lambda x, y, v: [x.firsts(y) & v], inputs=2, lanes=1, outputs=1)
 _seconds = along_bands(lambda x, y, v: [x.seconds(y) & v], inputs=2, lanes=1, outputs=1)
 _first_alone = along_bands(lambda x, v: [x.firsts(x.zero()) & v], inputs=1, lanes=1, outputs=1)
@@ -255,7 +263,7 @@ def _write_to(count, row, out, at, lanes):
         copy(count, row, 0, LANES, out, at, lanes)
 
     def pairs(count, row, out, at, lanes):
-        _pair_up(count, row, 0, 2 * LANES, row, LANES, 2 * LANES, out, at, lanes)
+        pair_up(count, row, 0, 2 * LANES, row, LANES, 2 * LANES, out, at, lanes)
 
     return pairs if out.dtype == types.int32 else numbers
 

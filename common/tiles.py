@@ -63,7 +63,7 @@ def gradient_tile(_, x, offsets, first, band_step, gradient, start, kernel_step,
     """sums[i, k] += the sum over b of x[offsets[first + i] + b] * gradient[start + k, b]."""
 
     def generate(context, builder, signature, values):
-        code, kinds = Code(context, builder, x.dtype), signature.args
+        code, kinds = Code(context, builder, sums.dtype), signature.args
         band_step, kernel_step, bands = (values[i] for i in (3, 6, 7))
         offsets_at, gradient_at, sums_at = (
             code.pointer(kinds[i], values[i], values[i + 1]) for i in (1, 4, 8)
