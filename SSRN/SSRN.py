@@ -14,9 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
 
 from common.interrupts import end_silently_until_main
+from common.memory import collect_garbage_rarely
 
 if __name__ == "__main__":
     end_silently_until_main()
+    collect_garbage_rarely()
 
 from torch import Tensor, nn
 
