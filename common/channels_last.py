@@ -1,4 +1,6 @@
-"""The layers' form on a GPU, and in bfloat16 on a CPU with AMX or without AVX512-BF16.
+"""The layers' form in bfloat16 on a CPU with AMX or without AVX512-BF16.
+
+On a GPU its convolutions are those that `common/triton_conv.py` has no form of.
 
 PyTorch's convolutions over (batch, 24, rows, cols, bands) are several times as fast where the
 kernels of one position lie next to each other in memory, and in bfloat16 they use the processor's

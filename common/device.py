@@ -26,6 +26,8 @@ def choose_device(name: str) -> torch.device:
             f"--device {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
             f"use --device cpu"
         )
+    if name != "cpu":
+        torch.cuda.set_device(index)  # where streams, graphs and Triton's kernels are made
     return torch.device(name)
 
 

@@ -95,7 +95,7 @@ def _fuse(module: nn.Module, form: ModuleType) -> None:
 
 
 def compile_kernels(model: nn.Module, patches: Tensor) -> None:
-    """Have all that a fast form needs compiled, or read from a cache, before it is timed.
+    """Have all that a fast form needs for such patches compiled, or read from a cache, in advance.
 
     Processes that start together take turns: Numba's cache is not made for two writers.
 

@@ -1,6 +1,6 @@
 """What the layer tables of both networks share, in plain `torch.nn`.
 
-`common/fused.py` has a faster form of `BatchNormReLU` and `WeightedSum` for the CPU.
+`common/fused.py` has faster forms of these and of convolutions.
 """
 
 import torch

@@ -75,7 +75,7 @@ class NetworkClassifier:
             When the task's result is asked for.  The files then hold the best epoch until it did,
             if there was one.
         """
-        together = SIDE_BY_SIDE if self.patches.spectra.is_cuda else 1
+        together = side_by_side(self.patches.spectra.device)
         for first in range(0, len(tasks), together):
             yield from self._fit_together(tasks[first : first + together])
 
@@ -86,8 +86,14 @@ class NetworkClassifier:
             trainings = [self._training(task, bars) for task in tasks]
             ends = run_side_by_side(trainings) if len(trainings) > 1 else [run(trainings[0])]
         seconds = (time.perf_counter() - start) / len(tasks)
-        for task, training, end in zip(tasks, trainings, ends, strict=True):
-            yield self._result(task, training, end, seconds)
+        results = [
+            self._result(task, training, end, seconds)
+            for task, training, end in zip(tasks, trainings, ends, strict=True)
+        ]
+        for result in results:
+            if isinstance(result, DivergenceError):
+                raise result
+            yield result
 
     def _training(self, task: Task, bars: contextlib.ExitStack) -> Training:
         """Make a network and all that its training needs."""
@@ -107,22 +113,17 @@ class NetworkClassifier:
 
     def _result(
         self, task: Task, training: Training, end: DivergenceError | None, seconds: float
-    ) -> Trained:
-        """Keep what a training gave, and raise what ended it before its time."""
-        try:
-            if end is not None:
-                raise end
-            history = training.finish()
-        except DivergenceError as divergence:
-            progress = divergence.progress
-            if progress.best_weights is not None:
-                training.model.load_state_dict(progress.best_weights)
-                self._keep(task, training.model, progress.history)
-            raise
-        self._keep(task, training.model, history)
+    ) -> Trained | DivergenceError:
+        """Keep what a training gave; return what ended it before its time, if that is so."""
+        progress = training.progress
+        if progress.best_weights is not None:
+            training.model.load_state_dict(progress.best_weights)
+            self._keep(task, training.model, progress.history)
+        if end is not None:
+            return end
         return Trained(
             functools.partial(classify, training.model, self.patches),
-            len(history),
+            len(progress.history),
             seconds,
             functools.partial(weights_per_class, training.model, self.patches, self.scene.classes),
         )
@@ -158,6 +159,11 @@ class NetworkClassifier:
             preprocessing=self.preprocessing,
             state=model.state_dict(),
         )
+
+
+def side_by_side(device: torch.device) -> int:
+    """Return how many networks are trained at a time."""
+    return SIDE_BY_SIDE if device.type == "cuda" else 1
 
 
 def network_environment(settings: Settings, device: torch.device) -> dict:

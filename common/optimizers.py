@@ -84,7 +84,7 @@ def make_optimizer(
         options["capturable"] = True
         lr = torch.tensor(lr, device=next(model.parameters()).device)
     parameters = model.parameters()
-    if on_gpu:
+    if on_gpu and "fused" in arguments:
         parameters = [part for parameter in parameters for part in parts(parameter)]
     return kind(parameters, lr=lr, **options)
 

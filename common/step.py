@@ -55,7 +55,7 @@ class TrainingStep:
         self.optimizer.step()
         self.loss_sum.add_(loss.detach(), alpha=len(pixels))
         self.correct += (scores.argmax(dim=1) == target).sum()
-        self.finite += self.loss_sum - self.loss_sum == 0
+        self.finite += (self.loss_sum - self.loss_sum) == 0  # in fewer launches than isfinite()
 
 
 class GraphedStep(TrainingStep):
@@ -71,6 +71,9 @@ class GraphedStep(TrainingStep):
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
         self.graphs, self.generator = {}, torch.Generator(self.loss_sum.device)
+        self.stream = (
+            torch.cuda.Stream()
+        )  # of the captures: a matrix product's workspace is its own
 
     def seed(self, number: int) -> None:
         super().seed(number)
@@ -91,14 +94,13 @@ class GraphedStep(TrainingStep):
         inputs = [None if value is None else value.clone() for value in inputs]
         before = [tensor.clone() for tensor in self._state()]
         random_state, graph = self.generator.get_state(), torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
+        self.stream.wait_stream(torch.cuda.current_stream())
         with random_numbers_of(self.generator):
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(self.stream):
                 for _ in range(GRAPH_WARM_UP):
                     super().__call__(*inputs)
-            torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(graph):
+            torch.cuda.current_stream().wait_stream(self.stream)
+            with torch.cuda.graph(graph, stream=self.stream):
                 super().__call__(*inputs)
         state = self._state()  # the optimizer's own tensors came into being just now, as zeros
         before += [torch.zeros_like(tensor) for tensor in state[len(before) :]]

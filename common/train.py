@@ -124,7 +124,7 @@ def train(
     training = Training(model, patches, labels, split, settings, seed, on_epoch, checkpoint)
     if divergence := run(training):
         raise divergence
-    return training.finish()
+    return training.progress.history
 
 
 class Training:
@@ -190,8 +190,8 @@ class Training:
         if self.checkpoint is not None:
             self.checkpoint.write(lambda: self.progress.as_dict(self.model, step.optimizer))
 
-    def finish(self) -> list[Epoch]:
-        """Go back to the best epoch's weights and return the history.
+    def finish(self) -> None:
+        """Go back to the best epoch's weights.
 
         Raises
         ------
@@ -202,15 +202,15 @@ class Training:
             what = "the validation loss was never finite"
             raise DivergenceError(what, self.settings, self.progress)
         self.model.load_state_dict(self.progress.best_weights)
-        return self.progress.history
 
 
 def run(training: Training) -> DivergenceError | None:
-    """Go through a training, which remains to be finished; return why it ended early, if so."""
+    """Go through a training to its end; return why it ended before its time, if it did."""
     try:
         while not training.is_over():
             training.start_epoch()
             training.end_epoch()
+        training.finish()
     except DivergenceError as error:
         return error
 
@@ -224,7 +224,7 @@ def run_side_by_side(trainings: Sequence[Training]) -> list[DivergenceError | No
     Returns
     -------
     list of DivergenceError or None
-        Why each training ended before its time, if it did; they all remain to be finished.
+        Why each training ended before its time, if it did.
     """
     ends: list[DivergenceError | None] = [None] * len(trainings)
     torch.cuda.synchronize()  # what they share has been made on another stream
@@ -236,12 +236,14 @@ def run_side_by_side(trainings: Sequence[Training]) -> list[DivergenceError | No
             try:
                 if started:
                     training.end_epoch()
+                if training.is_over():
+                    training.finish()
+                    continue
             except DivergenceError as error:
                 ends[number] = error
                 continue
-            if not training.is_over():
-                training.start_epoch()
-                waiting.append((number, stream, True))
+            training.start_epoch()
+            waiting.append((number, stream, True))
     torch.cuda.synchronize()
     return ends
 

@@ -12,8 +12,9 @@ from common import channels_last, triton_convolutions
 from common.channels_last import CHANNELS_LAST, is_plain
 from common.triton_grid import Grid, power_of_2, with_sums
 
-WIDEST = 64  # kernels that fit into a program
+WIDEST, MOST_COLUMNS = 32, 256  # kernels, and taps times kernels, that fit into a program
 MOST_TAPS = 64  # of a convolution of the input
+NUMBERS_AT_A_TIME = 64  # of a weight's gradient; a bias has no more
 
 
 def conv(module: nn.Conv3d, x: Tensor) -> Tensor:
@@ -45,6 +46,7 @@ def is_same(module: nn.Conv3d) -> bool:
         and all(size % 2 for size in module.kernel_size)
         and module.stride == (1, 1, 1)
         and module.in_channels == module.out_channels <= WIDEST
+        and math.prod(module.kernel_size) * module.in_channels <= MOST_COLUMNS
         and module.bias is not None
         and module.weight.dtype == torch.float32
     )
@@ -183,7 +185,7 @@ def _copied(x: Tensor, kind: torch.dtype) -> Tensor:
 def of_parameters(weight: Tensor, parts: Tensor, bias_parts: Tensor) -> tuple[Tensor, Tensor]:
     """Add up partial gradients of a convolution's weight and bias."""
     of_weight, of_bias = torch.empty_like(weight), weight.new_empty(len(weight))
-    numbers = WIDEST
+    numbers = NUMBERS_AT_A_TIME
     triton_convolutions.add_parts[triton.cdiv(weight.numel(), numbers),](
         parts, bias_parts, of_weight, of_bias, parts.shape[0] * parts.shape[1],
         x_kernels=weight.shape[1], kernels=len(weight), taps=weight[0, 0].numel(), numbers=numbers,

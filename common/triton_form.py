@@ -19,11 +19,16 @@ from common.triton_grid import Grid, laid_out, sums_of, with_sums
 
 __all__ = ["batch_norm_relu", "conv", "try_out", "weighted_sum"]
 
+MOST_KERNELS = 128  # of a map whose kernels a program holds all at once
+
 
 def batch_norm_relu(
     module: nn.BatchNorm3d | BatchNormReLU, x: Tensor, shortcut: Tensor | None = None
 ) -> Tensor:
     """`BatchNormReLU`, or a batch norm alone."""
+    if module.num_features > MOST_KERNELS:
+        own = (x,) if shortcut is None else (x, shortcut)
+        return type(module).forward(module, *own)
     x = laid_out(x)
     x_sums = sums_of(x) if module.training else None
     return _Norm.apply(x, shortcut, module.weight, module.bias, x_sums, module)
@@ -38,9 +43,11 @@ class _Norm(torch.autograd.Function):
             shortcut = shortcut.contiguous(memory_format=CHANNELS_LAST)
         out, grid = torch.empty_like(x), Grid(x.shape)
         saved = weight.new_empty(2, grid.kernels)
-        relus = (getattr(module, name, False) for name in ("relu_before", "relu"))
-        ctx.constants = dict(zip(("relu_before", "relu"), relus, strict=True))
-        ctx.constants["training"] = module.training
+        ctx.constants = {
+            "relu_before": getattr(module, "relu_before", False),
+            "relu_after": getattr(module, "relu", False),
+            "training": module.training,
+        }
         programs = x_sums.shape[0] * x_sums.shape[1] if module.training else 0
         grid.run(
             triton_passes.normalise, x, shortcut, out, x_sums, weight, bias,
@@ -73,8 +80,10 @@ class _Norm(torch.autograd.Function):
 
 def weighted_sum(module: WeightedSum, *maps: Tensor, shortcut: Tensor | None = None) -> Tensor:
     """`WeightedSum` of two maps, or of one and a shortcut."""
+    if maps[0].shape[1] > MOST_KERNELS:
+        return type(module).forward(module, *maps, shortcut=shortcut)
     maps = [laid_out(x) for x in maps]
-    if shortcut is not None and hasattr(module, "gates") and "weights" not in vars(module):
+    if shortcut is not None and has_gates(module):
         return with_sums(*_Gated.apply(maps[0], sums_of(maps[0]), module.weight, shortcut))
     links = [{} for _ in maps]
     pairs = [_Average.apply(x, sums_of(x), link) for x, link in zip(maps, links, strict=True)]
@@ -82,6 +91,11 @@ def weighted_sum(module: WeightedSum, *maps: Tensor, shortcut: Tensor | None = N
     weights = module.weights(torch.stack(averages))
     second = (shortcut, None) if len(maps) == 1 else (maps[1], weights[1])
     return with_sums(*_Weigh.apply(maps[0], weights[0], *second, links))
+
+
+def has_gates(module: WeightedSum) -> bool:
+    """Whether its weights are `neighbour_gates`, and nobody looks at them as `common.attention`."""
+    return hasattr(module, "gates") and "weights" not in vars(module)
 
 
 class _Average(torch.autograd.Function):

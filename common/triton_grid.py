@@ -35,7 +35,7 @@ class Grid:
         """Launch a kernel."""
         kernel[self.patches, self.parts](
             *arguments, kernels=self.kernels, width=self.width, block=self.block,
-            num_warps=8, num_stages=1, **constants,
+            num_warps=8, num_stages=1, **constants,  # loops without products say their own stages
         )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def power_of_2(number: int) -> int:
 
 
 def with_sums(x: Tensor, sums: Tensor) -> Tensor:
-    """Remember a map's sums with it."""
+    """Remember a map's sums with it, which must not be changed in place from then on."""
     x.sums = sums
     return x
 

@@ -7,7 +7,8 @@ summed over places; whoever needs the sum adds the partial sums in a fixed order
 give the same bits.
 
 A map's sums, (patches, parts, 4, kernels), are those of its numbers, of their squares, and of both
-after a ReLU: all that a batch norm, or an average, needs to know of it.
+after a ReLU: all that a batch norm, or an average, needs to know of it.  They are float32, and a
+variance, as the mean square less the square of the mean, is wrong by some 1e-7 (mean / std)².
 """
 
 import triton
@@ -19,7 +20,7 @@ STAGES = tl.constexpr(3)  # blocks that are on their way from memory
 
 
 def kernel(function):
-    """Compile a function, once for all sizes of maps."""
+    """Compile a function, once for all values of `SIZES`."""
     names = [name for name in SIZES if name in function.__code__.co_varnames]
     return triton.jit(function, do_not_specialize=names)
 
@@ -30,6 +31,12 @@ def tile(place, inside, kernels: tl.constexpr, width: tl.constexpr):
     kernel = tl.arange(0, width)
     at = place[:, None] * kernels + kernel[None, :]
     return at, inside[:, None] & (kernel < kernels)[None, :]
+
+
+@triton.jit
+def relu(y):
+    """Zero what is negative; NaN stays, so that a training that diverges is noticed."""
+    return tl.where(y < 0, 0.0, y)
 
 
 @triton.jit
@@ -47,7 +54,7 @@ def no_sums(block: tl.constexpr, width: tl.constexpr):
 def add_sums(totals, y, real):
     """Add a block's numbers, squares, and both after a ReLU."""
     y = tl.where(real, y, 0.0)
-    positive = tl.maximum(y, 0.0)
+    positive = relu(y)
     return totals[0] + y, totals[1] + y * y, totals[2] + positive, totals[3] + positive * positive
 
 
@@ -89,11 +96,19 @@ def sums_of(x, sums, places, chunk, kernels: tl.constexpr, width: tl.constexpr,
     store_sums(sums, totals, kernels, width)
 
 
+@triton.jit
+def _follow(running, value, momentum, there):
+    """Let running statistics follow those of a batch."""
+    before = tl.load(running, mask=there, other=0.0)
+    tl.store(running, before + momentum * (value - before), mask=there)
+
+
 @kernel
 def normalise(x, shortcut, out, x_sums, weight, bias, running_mean, running_variance,
               updates, saved, momentum, eps, places, chunk, programs, count,
               kernels: tl.constexpr, width: tl.constexpr, block: tl.constexpr,
-              relu_before: tl.constexpr, relu: tl.constexpr, training: tl.constexpr):  # fmt: skip
+              relu_before: tl.constexpr, relu_after: tl.constexpr,
+              training: tl.constexpr):  # fmt: skip
     """relu?(BN(relu?(x)) [+ shortcut]); the first program lets the running statistics follow.
 
     `saved`, (2, kernels), gets the mean and 1 / std of the norm.
@@ -102,21 +117,19 @@ def normalise(x, shortcut, out, x_sums, weight, bias, running_mean, running_vari
     kernel = tl.arange(0, width)
     there = kernel < kernels
     first = (patch == 0) & (part == 0)
-    mean = tl.load(running_mean + kernel, mask=there, other=0.0)
-    variance = tl.load(running_variance + kernel, mask=there, other=0.0)
     if training:
         sums = x_sums + (2 * kernels if relu_before else 0)
-        old_mean, old_variance = mean, variance
         mean = total(sums, programs, 4 * kernels, kernels, width) / count
         square = total(sums + kernels, programs, 4 * kernels, kernels, width) / count
-        variance = tl.maximum(square - mean * mean, 0.0)
+        variance = relu(square - mean * mean)
         if first:
-            new_mean = old_mean + momentum * (mean - old_mean)
             unbiased = variance * count / (count - 1)
-            new_variance = old_variance + momentum * (unbiased - old_variance)
-            tl.store(running_mean + kernel, new_mean, mask=there)
-            tl.store(running_variance + kernel, new_variance, mask=there)
+            _follow(running_mean + kernel, mean, momentum, there)
+            _follow(running_variance + kernel, unbiased, momentum, there)
             tl.store(updates, tl.load(updates) + 1)
+    else:
+        mean = tl.load(running_mean + kernel, mask=there, other=0.0)
+        variance = tl.load(running_variance + kernel, mask=there, other=0.0)
     inverse_std = 1 / tl.sqrt_rn(variance + eps)
     if first:
         tl.store(saved + kernel, mean, mask=there)
@@ -135,23 +148,23 @@ def normalise(x, shortcut, out, x_sums, weight, bias, running_mean, running_vari
         at, real = tile(place, place < end, kernels, width)
         y = tl.load(x + at, mask=real, other=0.0).to(tl.float32)
         if relu_before:
-            y = tl.maximum(y, 0.0)
+            y = relu(y)
         y = y * scale + offset
         if shortcut is not None:
             y += tl.load(shortcut + at, mask=real, other=0.0).to(tl.float32)
-        if relu:
-            y = tl.maximum(y, 0.0)
+        if relu_after:
+            y = relu(y)
         tl.store(out + at, y.to(out.dtype.element_ty), mask=real)
 
 
 @triton.jit
 def _passed(g, x, out, at, real, mean, inverse_std, weight, bias, relu_before: tl.constexpr,
-            relu: tl.constexpr):  # fmt: skip
+            relu_after: tl.constexpr):  # fmt: skip
     """The gradient that passes the last ReLU, x and the normalised x."""
     gradient = tl.load(g + at, mask=real, other=0.0).to(tl.float32)
     number = tl.load(x + at, mask=real, other=0.0).to(tl.float32)
-    normalised = ((tl.maximum(number, 0.0) if relu_before else number) - mean) * inverse_std
-    if relu:
+    normalised = ((relu(number) if relu_before else number) - mean) * inverse_std
+    if relu_after:
         if out is not None:
             y = tl.load(out + at, mask=real, other=0.0).to(tl.float32)
         else:
@@ -163,7 +176,7 @@ def _passed(g, x, out, at, real, mean, inverse_std, weight, bias, relu_before: t
 @kernel
 def normalise_sums(g, x, out, saved, weight, bias, sums, places, chunk, kernels: tl.constexpr,
                    width: tl.constexpr, block: tl.constexpr, relu_before: tl.constexpr,
-                   relu: tl.constexpr):  # fmt: skip
+                   relu_after: tl.constexpr):  # fmt: skip
     """Sums (programs, 2, kernels) of the gradient, and of it times the normalised map."""
     patch, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     kernel = tl.arange(0, width)
@@ -182,7 +195,7 @@ def normalise_sums(g, x, out, saved, weight, bias, sums, places, chunk, kernels:
         place = start + tl.arange(0, block)
         at, real = tile(place, place < end, kernels, width)
         gradient, _, normalised = _passed(
-            g, x, out, at, real, mean, inverse_std, scale, offset, relu_before, relu
+            g, x, out, at, real, mean, inverse_std, scale, offset, relu_before, relu_after
         )
         of_bias += gradient
         of_weight += gradient * normalised
@@ -196,7 +209,7 @@ def normalise_sums(g, x, out, saved, weight, bias, sums, places, chunk, kernels:
 def normalise_backward(g, x, out, saved, weight, bias, sums, x_gradient, shortcut_gradient,
                        of_weight, of_bias, places, chunk, programs, count, kernels: tl.constexpr,
                        width: tl.constexpr, block: tl.constexpr, relu_before: tl.constexpr,
-                       relu: tl.constexpr, training: tl.constexpr):  # fmt: skip
+                       relu_after: tl.constexpr, training: tl.constexpr):  # fmt: skip
     """Gradients of `normalise`."""
     patch, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     kernel = tl.arange(0, width)
@@ -222,7 +235,7 @@ def normalise_backward(g, x, out, saved, weight, bias, sums, x_gradient, shortcu
         place = start + tl.arange(0, block)
         at, real = tile(place, place < end, kernels, width)
         gradient, number, normalised = _passed(
-            g, x, out, at, real, mean, inverse_std, scale, offset, relu_before, relu
+            g, x, out, at, real, mean, inverse_std, scale, offset, relu_before, relu_after
         )
         if out is not None:
             passed = gradient.to(shortcut_gradient.dtype.element_ty)

@@ -1,5 +1,6 @@
 """The training scripts as a user runs them: files, report keys, exit statuses, messages."""
 
+import contextlib
 import csv
 import json
 import os
@@ -314,6 +315,20 @@ def test_interrupting_keeps_finished_iterations(toy_data, tmp_path, monkeypatch,
     assert "interrupted" in capsys.readouterr().err
     assert len(read_report(tmp_path / "out")["oa"]) == 1
     assert "1 of 2 iterations" in (tmp_path / "out" / "report.txt").read_text()
+
+
+def test_iterations_side_by_side_are_as_one_after_another(toy_data, tmp_path, monkeypatch):
+    """As on a GPU, whose streams are nothing here; the second group is of one."""
+    flags = ["-d", "UP", "-p", "2", "-k", "4", "-i", "3", "-e", "2", "--data-dir", str(toy_data)]
+    assert main(*SCRIPTS["SSRN"], [*flags, "--out", str(tmp_path / "one")]) == 0
+    monkeypatch.setattr(common.network, "side_by_side", lambda device: 2)
+    for name in ("Stream", "stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert main(*SCRIPTS["SSRN"], [*flags, "--out", str(tmp_path / "two")]) == 0
+    one, two = read_report(tmp_path / "one"), read_report(tmp_path / "two")
+    assert one["confusion"] == two["confusion"]
+    assert two["train_seconds"][0] == two["train_seconds"][1]
 
 
 def test_fast_recipe_has_its_own_defaults_and_flags_win(toy_data, tmp_path):

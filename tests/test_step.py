@@ -30,7 +30,7 @@ def fake_cuda(monkeypatch):
     graphs = []
 
     @contextlib.contextmanager
-    def capture(graph):
+    def capture(graph, stream):
         graphs.append(graph)
         yield
 

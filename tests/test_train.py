@@ -121,7 +121,7 @@ def test_side_by_side_is_as_one_after_another(task, monkeypatch):
     for number in (0, 2):
         alone = new_model()
         expected = train(alone, *task, SETTINGS, seed=number)
-        history = trainings[number].finish()
+        history = trainings[number].progress.history
         assert [e.train_loss for e in history] == [e.train_loss for e in expected]
         for weights, others in zip(
             trainings[number].model.parameters(), alone.parameters(), strict=True

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import common.fused
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
 from common.fused import use_fast_form
+from common.layers import BatchNormReLU, WeightedSum
 from SSRN.SSRN import SSRN
 
 pytest.importorskip("triton", reason="Triton is there for Linux only")
@@ -56,13 +57,13 @@ def test_training_step_is_the_same(network):
 
 
 @pytest.mark.parametrize("size", [(1, 1, 7), (3, 3, 1), (3, 1, 3)])
-@pytest.mark.parametrize("kernels", [3, 16])
+@pytest.mark.parametrize("kernels", [3, 16, 24])
 def test_convolution_and_its_sums(size, kernels):
     torch.manual_seed(0)
     plain = nn.Conv3d(kernels, kernels, size, padding="same")
     fast = copy.deepcopy(plain).to(DEVICE)
     fast.compute_dtype = torch.float32
-    x = torch.randn(2, kernels, 4, 5, 9, requires_grad=True)
+    x = torch.randn(1 + kernels % 2, kernels, 4, 5, 9, requires_grad=True)
     y = x.detach().to(DEVICE).requires_grad_()
     expected, out = plain(x), triton_form.conv(fast, y)
     torch.testing.assert_close(out.cpu(), expected, rtol=1e-5, atol=1e-5)
@@ -74,6 +75,25 @@ def test_convolution_and_its_sums(size, kernels):
     expected.backward(gradient), out.backward(gradient.to(DEVICE))
     for one, other in ((x, y), *zip(plain.parameters(), fast.parameters(), strict=True)):
         torch.testing.assert_close(other.grad.cpu(), one.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", [A2S2KResNet, SSRN])
+def test_nan_goes_all_the_way_so_that_divergence_is_seen(network):
+    _, fast = both_forms(network)
+    patches = torch.randn(2, 1, 5, 5, 31, device=DEVICE)
+    for name in ("spectral_block_1.conv1", "spatial_block_2.conv1"):
+        broken = copy.deepcopy(fast)
+        broken.get_submodule(name).bias.data[0] = torch.nan
+        assert broken(patches).isnan().any()
+
+
+def test_maps_of_many_kernels_are_left_to_pytorch():
+    layers = [BatchNormReLU(triton_form.MOST_KERNELS + 1), WeightedSum()]
+    x = torch.randn(2, triton_form.MOST_KERNELS + 1, 1, 1, 3)
+    norm, total = (use_fast_form(copy.deepcopy(layer)) for layer in layers)
+    torch.testing.assert_close(norm(x, x), layers[0](x, x))
+    total.weights = lambda averages: averages
+    torch.testing.assert_close(total(x, shortcut=x), x * x.mean(dim=(2, 3, 4), keepdim=True) + x)
 
 
 def test_partial_sums_do_not_depend_on_how_a_map_is_shared(monkeypatch):
@@ -105,6 +125,7 @@ def test_weights_that_someone_looks_at_are_the_same():
         nn.Conv3d(4, 4, 3, padding="same", bias=False),
         nn.Conv3d(4, 4, 3, padding="same", groups=2),
         nn.Conv3d(4, 6, 3, padding="same"),
+        nn.Conv3d(29, 29, (3, 3, 1), padding="same"),
         nn.Conv3d(1, 4, (3, 3, 7), padding=(0, 0, 3)),
     ],
 )
