@@ -71,9 +71,7 @@ class GraphedStep(TrainingStep):
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
         self.graphs, self.generator = {}, torch.Generator(self.loss_sum.device)
-        self.stream = (
-            torch.cuda.Stream()
-        )  # of the captures: a matrix product's workspace is its own
+        self.stream = torch.cuda.Stream()  # of captures: matrix products share memory on a stream
 
     def seed(self, number: int) -> None:
         super().seed(number)

@@ -84,17 +84,8 @@ class DivergenceError(InputError):
         self.progress = progress
 
 
-def train(
-    model: nn.Module,
-    patches: Patches,
-    labels: np.ndarray,
-    split: Split,
-    settings: Settings,
-    seed: int,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-    checkpoint: Checkpoint | None = None,
-) -> list[Epoch]:
-    """Train `model` in place and leave it with the weights of its best epoch.
+class Training:
+    """The training of one network in place, an epoch at a time; see `run`.
 
     Cross-entropy over shuffled batches; the last one is partial.  Training stops after
     ``settings.epoch`` epochs, or `PATIENCE` epochs after the one with the lowest mean validation
@@ -110,25 +101,7 @@ def train(
         Called with each finished epoch.
     checkpoint : Checkpoint, optional
         Where training starts, if it holds anything, and where it is kept as it goes.
-
-    Returns
-    -------
-    list of Epoch
-        The history, one entry per epoch run.
-
-    Raises
-    ------
-    DivergenceError
-        A training loss is NaN or infinite, or no epoch had a finite validation loss.
     """
-    training = Training(model, patches, labels, split, settings, seed, on_epoch, checkpoint)
-    if divergence := run(training):
-        raise divergence
-    return training.progress.history
-
-
-class Training:
-    """The training of one network, epoch by epoch; the arguments are those of `train`."""
 
     def __init__(
         self,
@@ -205,7 +178,10 @@ class Training:
 
 
 def run(training: Training) -> DivergenceError | None:
-    """Go through a training to its end; return why it ended before its time, if it did."""
+    """Go through a training to its end; return why it ended before its time, if it did.
+
+    It leaves the network with the weights of its best epoch.
+    """
     try:
         while not training.is_over():
             training.start_epoch()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from common import channels_last, triton_convolutions
 from common.channels_last import CHANNELS_LAST, is_plain
-from common.triton_grid import Grid, power_of_2, with_sums
+from common.triton_grid import Grid, kept, power_of_2, with_sums
 
 WIDEST, MOST_COLUMNS = 32, 256  # kernels, and taps times kernels, that fit into a program
 MOST_TAPS = 64  # of a convolution of the input
@@ -89,11 +89,7 @@ class _Same(torch.autograd.Function):
             triton_convolutions.conv, x, weight, bias, out, sums, grid.chunk, size=grid.size,
             x_bands=grid.size[2], x_kernels=grid.kernels, stride=1, **ctx.constants,
         )  # fmt: skip
-        ctx.grid = grid
-        ctx.save_for_backward(x, weight)
-        ctx.mark_non_differentiable(sums)
-        ctx.set_materialize_grads(False)
-        return out, sums
+        return kept(ctx, grid, out, sums, x, weight)
 
     @staticmethod
     @once_differentiable
@@ -129,11 +125,7 @@ class _Stem(torch.autograd.Function):
             triton_convolutions.conv, x, weight, bias, out, sums, grid.chunk, size=grid.size,
             x_bands=x.shape[4], x_kernels=1, pad=0, **ctx.constants,
         )  # fmt: skip
-        ctx.grid = grid
-        ctx.save_for_backward(x, weight)
-        ctx.mark_non_differentiable(sums)
-        ctx.set_materialize_grads(False)
-        return out, sums
+        return kept(ctx, grid, out, sums, x, weight)
 
     @staticmethod
     @once_differentiable

@@ -15,7 +15,7 @@ from common import triton_passes, triton_sums
 from common.channels_last import CHANNELS_LAST
 from common.layers import BatchNormReLU, WeightedSum
 from common.triton_conv import conv, try_out
-from common.triton_grid import Grid, laid_out, sums_of, with_sums
+from common.triton_grid import Grid, kept, laid_out, sums_of, with_sums
 
 __all__ = ["batch_norm_relu", "conv", "try_out", "weighted_sum"]
 
@@ -135,11 +135,7 @@ class _Weigh(torch.autograd.Function):
         grid.run(
             triton_sums.weigh, x, weights[0], y, weights[1], out, sums, grid.places, grid.chunk
         )
-        ctx.grid = grid
-        ctx.save_for_backward(x, y if weight_y is not None else None)
-        ctx.mark_non_differentiable(sums)
-        ctx.set_materialize_grads(False)
-        return out, sums
+        return kept(ctx, grid, out, sums, x, y if weight_y is not None else None)
 
     @staticmethod
     @once_differentiable
@@ -153,9 +149,8 @@ class _Weigh(torch.autograd.Function):
         return g, of_weight, g, of_weight_y, None
 
 
-def averages(x: Tensor, sums: Tensor | None = None) -> Tensor:
+def averages(x: Tensor, sums: Tensor) -> Tensor:
     """Averages (patches, kernels) of a map."""
-    sums = sums_of(x) if sums is None else sums
     out, grid = x.new_empty(x.shape[:2], dtype=torch.float32), Grid(x.shape)
     triton_sums.averages[grid.patches,](
         sums, out, sums.shape[1], grid.places, kernels=grid.kernels, width=grid.width
@@ -178,11 +173,7 @@ class _Gated(torch.autograd.Function):
         grid.run(
             triton_sums.weigh, x, gates, shortcut, None, out, out_sums, grid.places, grid.chunk
         )
-        ctx.grid = grid
-        ctx.save_for_backward(x, weight, averages, gates)
-        ctx.mark_non_differentiable(out_sums)
-        ctx.set_materialize_grads(False)
-        return out, out_sums
+        return kept(ctx, grid, out, out_sums, x, weight, averages, gates)
 
     @staticmethod
     @once_differentiable

@@ -44,6 +44,15 @@ def power_of_2(number: int) -> int:
     return max(16, triton.next_power_of_2(number))
 
 
+def kept(ctx, grid: Grid, out: Tensor, sums: Tensor, *saved: Tensor | None):
+    """Keep what a layer's backward pass needs; return the layer's output and its sums."""
+    ctx.grid = grid
+    ctx.save_for_backward(*saved)
+    ctx.mark_non_differentiable(sums)
+    ctx.set_materialize_grads(False)
+    return out, sums
+
+
 def with_sums(x: Tensor, sums: Tensor) -> Tensor:
     """Remember a map's sums with it, which must not be changed in place from then on."""
     x.sums = sums

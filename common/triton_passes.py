@@ -158,6 +158,19 @@ def normalise(x, shortcut, out, x_sums, weight, bias, running_mean, running_vari
 
 
 @triton.jit
+def _norm(saved, weight, bias, kernels: tl.constexpr, width: tl.constexpr):
+    """Mean, 1 / std, weight and bias of a norm, each (1, width)."""
+    kernel = tl.arange(0, width)[None, :]
+    there = kernel < kernels
+    return (
+        tl.load(saved + kernel, mask=there, other=0.0),
+        tl.load(saved + kernels + kernel, mask=there, other=0.0),
+        tl.load(weight + kernel, mask=there, other=0.0),
+        tl.load(bias + kernel, mask=there, other=0.0),
+    )
+
+
+@triton.jit
 def _passed(g, x, out, at, real, mean, inverse_std, weight, bias, relu_before: tl.constexpr,
             relu_after: tl.constexpr):  # fmt: skip
     """The gradient that passes the last ReLU, x and the normalised x."""
@@ -181,10 +194,7 @@ def normalise_sums(g, x, out, saved, weight, bias, sums, places, chunk, kernels:
     patch, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     kernel = tl.arange(0, width)
     there = kernel < kernels
-    mean = tl.load(saved + kernel, mask=there, other=0.0)[None, :]
-    inverse_std = tl.load(saved + kernels + kernel, mask=there, other=0.0)[None, :]
-    scale = tl.load(weight + kernel, mask=there, other=0.0)[None, :]
-    offset = tl.load(bias + kernel, mask=there, other=0.0)[None, :]
+    mean, inverse_std, scale, offset = _norm(saved, weight, bias, kernels, width)
     g += patch * places * kernels
     x += patch * places * kernels
     if out is not None:
@@ -214,10 +224,7 @@ def normalise_backward(g, x, out, saved, weight, bias, sums, x_gradient, shortcu
     patch, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     kernel = tl.arange(0, width)
     there = kernel < kernels
-    mean = tl.load(saved + kernel, mask=there, other=0.0)[None, :]
-    inverse_std = tl.load(saved + kernels + kernel, mask=there, other=0.0)[None, :]
-    scale = tl.load(weight + kernel, mask=there, other=0.0)[None, :]
-    offset = tl.load(bias + kernel, mask=there, other=0.0)[None, :]
+    mean, inverse_std, scale, offset = _norm(saved, weight, bias, kernels, width)
     gradient_sum = total(sums, programs, 2 * kernels, kernels, width)
     product_sum = total(sums + kernels, programs, 2 * kernels, kernels, width)
     if (patch == 0) & (part == 0):

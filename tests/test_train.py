@@ -18,11 +18,12 @@ from common.recipe import RECIPES, with_recipe
 from common.split import random_split
 from common.train import (
     DivergenceError,
+    Epoch,
     Training,
     draw,
     loss_and_accuracy,
+    run,
     run_side_by_side,
-    train,
     training_step,
 )
 from SSRN.SSRN import DEFAULTS, SSRN
@@ -45,6 +46,13 @@ def task():
 def new_model(seed: int = 0) -> SSRN:
     torch.manual_seed(seed)
     return SSRN(bands=10, classes=5, kernels=8)
+
+
+def train(*arguments, **named) -> list[Epoch]:
+    training = Training(*arguments, **named)
+    if divergence := run(training):
+        raise divergence
+    return training.progress.history
 
 
 def test_learns(task):
