@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from common import lanes
+from common.arrangement import made_once
 from common.graph import Map, open_tape, record
 from common.layers import BatchNormReLU, WeightedSum
 from common.map_convolutions import conv as conv  # a form of its own for each kind
@@ -33,12 +34,18 @@ def batch_norm_relu(
     floor, floor_out = floors(x.store.array, relu_before, relu and shortcut is None)
     of_norm = (module.weight, module.bias, module.running_mean, module.running_var)
     momentum = module.momentum if module.training else 0.0
-    *statistics, scale, offset = lanes.batch_norm(
-        x.store.array, x.store.used, floor, *(t.detach().numpy() for t in of_norm),
-        momentum, module.eps, threads(),
-    )  # fmt: skip
+
+    def statistics_and_factors() -> tuple[np.ndarray, ...]:
+        return lanes.batch_norm(
+            x.store.array, x.store.used, floor, *(t.detach().numpy() for t in of_norm),
+            momentum, module.eps, threads(),
+        )  # fmt: skip
+
     if module.training:
+        *statistics, scale, offset = statistics_and_factors()
         module.num_batches_tracked.add_(1)
+    else:
+        *statistics, scale, offset = made_once(module, statistics_and_factors)
     store = Store(x.store.array, x.store.used, Norm(True, scale, offset, floor, floor_out))
     store.array_sums = x.store.array_sums
     step = partial(_normalise_backward, x.store, store, statistics, module.training)

@@ -15,6 +15,7 @@ SOURCES = (
     "maps",
     "tiles",
     "lanes",
+    "arrangement",
     "transforms",
     "slots",
     "convolution",

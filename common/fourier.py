@@ -39,12 +39,12 @@ _back, _back_gradient = transform_back(OUTPUTS, 0), transform_back(OUTPUTS + TAP
 
 
 @on_all_threads
-def convolve(x, norm, padding, weights, bias, out, threads):
+def convolve(x, norm, padding, tiles, bias, out, threads):
     """Write the convolution of the map `x`, read as `norm` says, to the map `out`.
 
-    `weights` are ``(SLOTS, kernels in, kernels out)``, transformed by `weights_transform`.  Of
-    int32 they hold pairs of bfloat16 numbers, of two neighbouring kernels in; the products are then
-    made in bfloat16, the sums in float32.
+    `tiles` are of the weights ``(SLOTS, kernels in, kernels out)``, transformed by
+    `weights_transform`; see `arrange`.  In pairs the products are made in bfloat16, the sums in
+    float32.
 
     Returns the sums over all places and bands, ``(threads, kernels, lanes)``.
     """
@@ -53,11 +53,10 @@ def convolve(x, norm, padding, weights, bias, out, threads):
     places, length = rows * cols * groups, row_length(blocks)
     starts, no_bias = first_kernels(kernels, KERNELS), np.zeros_like(bias)
     flat_x, flat_out = x.reshape(-1), out.reshape(-1)
-    units_in = weights.shape[1]  # kernels in, or pairs of them
+    units_in = tiles.shape[2]  # kernels in, or pairs of them
     step, step_in = slot_step(kernels, blocks), slot_step(units_in, blocks)
-    tiles = _tiles(weights, starts)
     inputs = rooms(threads, of_x * length, bias)
-    of_inputs = rooms(threads, SLOTS * step_in, weights)
+    of_inputs = rooms(threads, SLOTS * step_in, tiles)
     products = rooms(threads, SLOTS * step, bias)
     rows_out = rooms(threads, length, bias)
     sums = np.zeros((threads, kernels, lanes), bias.dtype)
@@ -70,7 +69,7 @@ def convolve(x, norm, padding, weights, bias, out, threads):
             transform_over_kernels(inputs[thread], of_x, of_x // units_in, blocks, slots)
             for slot in range(SLOTS):
                 _multiply(
-                    slots, slot * step_in, units_in, blocks, tiles[slot], starts,
+                    slots, slot * step_in, units_in, blocks, tiles, starts,
                     no_bias if slot else bias, product, PARTNERS[slot] * step,
                     flat_x, flat_out, index + 1, places, slot,
                 )  # fmt: skip
@@ -86,14 +85,14 @@ def convolve(x, norm, padding, weights, bias, out, threads):
 
 
 @compiled
-def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, threads):
+def weight_gradient(x, norm, used, padding, gradient, shape, tiles, of_x, threads):
     """Return the gradients of a convolution's weights and bias, given that of its output.
 
-    `shape` is the output's; the first `used` lanes hold patches.  `weights` may be those of the
-    convolution, ``(SLOTS, kernels out, kernels in)``, transformed: then the gradient of the input
-    is written to `of_x` in passing.  That may be the output's gradient's own array, for a place is
-    written after it was read.  Otherwise `weights` has no slots.  Of int32 they hold pairs of
-    bfloat16 numbers, of two neighbouring kernels out; all products are made in bfloat16.
+    `shape` is the output's; the first `used` lanes hold patches.  `tiles` may be those of the
+    convolution's weights ``(SLOTS, kernels out, kernels in)``, transformed: then the gradient of
+    the input is written to `of_x` in passing.  That may be the output's gradient's own array, for a
+    place is written after it was read.  Otherwise there are none.  In pairs, here of two
+    neighbouring kernels out, all products are made in bfloat16.
 
     Returns
     -------
@@ -101,7 +100,7 @@ def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, thre
         Of the transformed weights.
     array (kernels out,)
     array (2, threads, kernels in, lanes)
-        Where `weights` is given and `norm` is used: `lanes.gradient_sums` of what `of_x` holds.
+        Where there are `tiles` and `norm` is used: `lanes.gradient_sums` of what `of_x` holds.
     """
     kernels, lanes, kernels_in = shape[2], shape[4], x.shape[2]
     starts, starts_in = first_kernels(kernels, PRODUCTS), first_kernels(kernels_in, PRODUCTS)
@@ -112,7 +111,7 @@ def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, thre
     back_sums = np.zeros((2, threads, kernels_in, lanes), number)
     _sum_gradients(
         x, norm, padding, starts, starts_in, gradient, shape, valid, sums, bias_sums,
-        weights, of_x, back_sums,
+        tiles, of_x, back_sums,
     )  # fmt: skip
     of_weights = np.empty((SLOTS, kernels, kernels_in), number)
     total = sums.sum(axis=0)
@@ -127,32 +126,31 @@ def weight_gradient(x, norm, used, padding, gradient, shape, weights, of_x, thre
 @on_all_threads
 def _sum_gradients(
     x, norm, padding, starts, starts_in, gradient, shape, valid, sums, bias_sums,
-    weights, of_x, back_sums,
+    tiles, of_x, back_sums,
 ):  # fmt: skip
     """Write each thread's sums for `weight_gradient`."""
     rows, cols, kernels, bands, lanes = shape
     groups, threads = lanes // LANES, len(sums)
     kernels_in, blocks = x.shape[2], -(-bands // OUTPUTS)
     places, length = rows * cols * groups, row_length(blocks)
-    units = weights.shape[1]  # kernels out, or pairs of them
+    units = tiles.shape[2]  # kernels out, or pairs of them
     per_number = kernels // units
     vectors = -(-blocks // per_number)  # of a kernel, in slots for sums over lanes
     step, step_in = slot_step(units, blocks), slot_step(kernels_in, blocks)
     apart, apart_in = slot_step(kernels, vectors), slot_step(kernels_in, vectors)
     of_inputs_at = 0 if per_number == 1 else SLOTS * step_in
     tile_starts, no_bias = first_kernels(kernels_in, KERNELS), np.zeros(kernels_in, bias_sums.dtype)
-    tiles = _tiles(weights, tile_starts)
     inputs = rooms(threads, kernels_in * length, sums)
     gradients = rooms(threads, kernels * length, sums)
     slots_back = rooms(threads, of_inputs_at + SLOTS * apart_in, sums)
-    slots_of_gradients = rooms(threads, SLOTS * step, weights)
-    halves_of_gradients = rooms(threads, 0 if per_number == 1 else SLOTS * apart, weights)
+    slots_of_gradients = rooms(threads, SLOTS * step, tiles)
+    halves_of_gradients = rooms(threads, 0 if per_number == 1 else SLOTS * apart, tiles)
     flat_x = x.reshape(-1)
     rows_back = rooms(threads, length, sums)
     for thread in numba.prange(threads):
         row, g = inputs[thread], gradients[thread]
         slots, of_gradient = slots_back[thread], slots_of_gradients[thread]
-        of_inputs = slots[of_inputs_at:].view(weights.dtype)  # `slots` may overwrite them
+        of_inputs = slots[of_inputs_at:].view(tiles.dtype)  # `slots` may overwrite them
         halves = of_gradient if per_number == 1 else halves_of_gradients[thread]
         flat_bias, flat_sums = bias_sums[thread].reshape(-1), sums[thread].reshape(-1)
         for index in range(thread * places // threads, (thread + 1) * places // threads):
@@ -172,7 +170,7 @@ def _sum_gradients(
             if tiles.size:
                 for slot in range(SLOTS):
                     _multiply(
-                        of_gradient, PARTNERS[slot] * step, units, blocks, tiles[slot],
+                        of_gradient, PARTNERS[slot] * step, units, blocks, tiles,
                         tile_starts, no_bias, slots, slot * step_in,
                         gradient[0], flat_x, index + 1, places, slot,
                     )  # fmt: skip
@@ -231,7 +229,7 @@ def _multiply(
         part = slot * len(starts) + tile
         _fetch(one, index, places, part, parts)
         _fetch(other, index, places, part, parts)
-        weights, here = tile * count * KERNELS, at + kernel * row
+        weights, here = (tile * SLOTS + slot) * count * KERNELS, at + kernel * row
         for block in range(0, blocks - BLOCKS + 1, BLOCKS):
             _wide_tile(
                 slots, first + block * LANES, LANES, offsets, count, flat_tiles, weights,
@@ -260,14 +258,3 @@ def _fetch(array, index, places, part, parts):
     line = 64 // array.itemsize
     lines = array.size // places // line // parts + 1
     fetch(array, index * (array.size // places) + part * lines * line, lines)
-
-
-@compiled
-def _tiles(weights, starts):
-    """Arrange weights (SLOTS, count, kernels) as ``(SLOTS, tiles, count, KERNELS)``."""
-    slots, count, _ = weights.shape
-    tiles = np.empty((slots, len(starts), count, KERNELS), weights.dtype)
-    for slot in range(slots):
-        for tile, start in enumerate(starts):
-            tiles[slot, tile] = weights[slot, :, start : start + KERNELS]
-    return tiles

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common import convolution, fourier, spatial
+from common.arrangement import made_once, tiles_of
 from common.channels_last import conv_2d, is_2d, is_plain
 from common.convolution import KERNELS
 from common.graph import Map, as_tensor, record
@@ -36,7 +37,7 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
     ):
         out = x.store.like(kernels, *sizes)
         in_pairs = in_bfloat16 and of_x * bands % 2 == kernels % 2 == 0
-        return _spatial(x, weight, bias, out, padding, in_pairs)
+        return _spatial(module, x, out, padding, in_pairs)
     if size[2] > 1 and is_2d(module, bands):
         return conv_2d(module, x.tensor(), weight, bias)
     if kernels < KERNELS or (x.tape and (stride > 1 or of_x < KERNELS)):
@@ -45,7 +46,7 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
     by_fourier = [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS
     if by_fourier and of_x >= fourier.PRODUCTS:
         in_pairs = in_bfloat16 and of_x % 2 == kernels % 2 == 0
-        return _by_fourier(x, weight, bias, out, padding[2], in_pairs)
+        return _by_fourier(module, x, out, padding[2], in_pairs)
     return _direct(x, weight, bias, out, padding, stride, in_bfloat16)
 
 
@@ -106,29 +107,28 @@ def _convolve(
     )  # fmt: skip
 
 
-def _bias(weight: Tensor, bias: Tensor | None) -> np.ndarray:
-    """A bias as compiled code takes it; zeros where there is none."""
-    return (weight.new_zeros(len(weight)) if bias is None else bias).detach().numpy()
-
-
 def _kernels_last(weight: Tensor, in_pairs: bool) -> np.ndarray:
     """Arrange weights for `common/convolution.py`: (kernels out, rows, cols, kernels in, bands)."""
     arranged = weight.detach().permute(0, 2, 3, 1, 4)
-    return _numbers(
-        F.pad(arranged, (0, arranged.shape[4] % 2)) if in_pairs else arranged, 4, in_pairs
-    )
+    if not in_pairs:
+        return arranged.contiguous().numpy()
+    pairs = F.pad(arranged, (0, arranged.shape[4] % 2)).to(torch.bfloat16).contiguous()
+    return pairs.view(torch.int32).numpy()
 
 
-def _by_fourier(
-    x: Map, weight: Tensor, bias: Tensor | None, out: Store, padding: int, in_pairs: bool
-) -> Map:
+def _by_fourier(module: nn.Conv3d, x: Map, out: Store, padding: int, in_pairs: bool) -> Map:
     """The same with kernels of `TAPS` bands, by short Fourier transforms."""
+    weight, bias = module.weight, module.bias
     transform = torch.from_numpy(weights_transform(x.store.norm.scale.dtype))
-    transformed = transform @ weight.detach().reshape(-1, TAPS).t()
-    transformed = transformed.view(-1, *weight.shape[:2])
+
+    def arrange() -> tuple[Tensor, np.ndarray]:
+        transformed = transform @ weight.detach().reshape(-1, TAPS).t()
+        transformed = transformed.view(-1, *weight.shape[:2])
+        return transformed, tiles_of(transformed.transpose(1, 2), fourier.KERNELS, in_pairs)
+
+    transformed, tiles = made_once(module, arrange)
     out.array_sums = fourier.convolve(
-        x.store.array, tuple(x.store.norm), padding,
-        _numbers(transformed.transpose(1, 2), 1, in_pairs), _bias(weight, bias), out.array,
+        x.store.array, tuple(x.store.norm), padding, tiles, _bias(weight, bias), out.array,
         threads(),
     )  # fmt: skip
     how = x.tape is not None, transform, transformed, bias is not None, padding, in_pairs
@@ -144,9 +144,10 @@ def fourier_backward(
     if with_x:
         in_place = gradient.own and out.array.shape == x.array.shape
         of_x = gradient.array.reshape(x.array.shape) if in_place else x.empty()
+    tiles = tiles_of(transformed, fourier.KERNELS, in_pairs)[: None if with_x else 0]
     of_weight, of_bias, sums = fourier.weight_gradient(
-        x.array, tuple(x.norm), x.used, padding, gradient.flat(), out.array.shape,
-        _numbers(transformed, 1, in_pairs)[: None if with_x else 0], of_x, threads(),
+        x.array, tuple(x.norm), x.used, padding, gradient.flat(), out.array.shape, tiles, of_x,
+        threads(),
     )  # fmt: skip
     if with_x:
         x.add_gradient(of_x, own=True)
@@ -156,23 +157,18 @@ def fourier_backward(
     return [of_weight, torch.from_numpy(of_bias) if has_bias else None]
 
 
-def _numbers(weights: Tensor, axis: int, in_pairs: bool) -> np.ndarray:
-    """Weights as compiled code takes them: as they are, or in bfloat16 pairs along an axis."""
-    if not in_pairs:
-        return weights.detach().contiguous().numpy()
-    pairs = weights.detach().to(torch.bfloat16).unflatten(axis, (-1, 2)).movedim(axis + 1, -1)
-    return pairs.contiguous().view(torch.int32).squeeze(-1).numpy()
-
-
 def _spatial(
-    x: Map, weight: Tensor, bias: Tensor | None, out: Store, padding: tuple, in_pairs: bool
+    module: nn.Conv3d, x: Map, out: Store, padding: tuple[int, ...], in_pairs: bool
 ) -> Map:
     """The same with kernels that fill the band axis."""
+    weight, bias = module.weight, module.bias
     how = padding[:2], tuple(weight.shape[2:4])
+    tiles = made_once(
+        module, lambda: tiles_of(_by_places(weight).transpose(1, 2), spatial.KERNELS, in_pairs)
+    )
     spatial.convolve(
-        x.store.array, tuple(x.store.norm), *how, _numbers(_by_places(weight), 2, in_pairs),
-        _bias(weight, bias), out.array, threads(),
-    )  # fmt: skip
+        x.store.array, tuple(x.store.norm), *how, tiles, _bias(weight, bias), out.array, threads()
+    )
     how = x.tape is not None, weight, bias is not None, *how, in_pairs
     return record(out, [x], partial(spatial_backward, x.store, out, *how), weight, bias)
 
@@ -183,9 +179,10 @@ def spatial_backward(
 ) -> list[Tensor | None]:  # fmt: skip
     """Gradients of weight and bias; to `x` its own, if `with_x`."""
     of_x = x.empty() if with_x else x.array[:0]
+    tiles = tiles_of(_by_places(weight), spatial.KERNELS, in_pairs, in_reverse=True)
     of_weight, of_bias = spatial.gradients(
         x.array, tuple(x.norm), x.used, padding, size, out.take_gradient().flat(),
-        out.array.shape, _numbers(_by_places(weight), 0, in_pairs), of_x, threads(),
+        out.array.shape, tiles, of_x, threads(),
     )  # fmt: skip
     if with_x:
         x.add_gradient(of_x, own=True)
@@ -195,6 +192,12 @@ def spatial_backward(
 
 
 def _by_places(weight: Tensor) -> Tensor:
-    """Arrange weights for `common/spatial.py`: (kernels out, rows * cols, kernels in * bands)."""
+    """View weights as (rows * cols, kernels out, kernels in * bands)."""
     kernels, _, rows, cols, _ = weight.shape
-    return weight.detach().permute(0, 2, 3, 1, 4).reshape(kernels, rows * cols, -1)
+    by_places = weight.detach().permute(2, 3, 0, 1, 4)
+    return by_places.reshape(rows * cols, kernels, -1)
+
+
+def _bias(weight: Tensor, bias: Tensor | None) -> np.ndarray:
+    """A bias as compiled code takes it; zeros where there is none."""
+    return (weight.new_zeros(len(weight)) if bias is None else bias).detach().numpy()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.arrangement import constant
 from common.memory import is_out_of_memory
 from common.patches import Patches
 
@@ -24,13 +25,14 @@ def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     position (see `dense_logits`), any other one patch by patch.
     """
     model.eval()
-    if not hasattr(model, "spectral"):
-        batch_size = patches_per_batch(model, patches)
-        return in_batches(lambda batch: model(patches.gather(batch)), pixels, batch_size)
-    order = pixels.argsort()  # neighbours share most of their windows
-    chunks = pixels[order].split(PIXELS_PER_CHUNK)
-    ordered = torch.cat([dense_logits(model, patches, chunk) for chunk in chunks])
-    return ordered[order.argsort()]
+    with constant(model):
+        if not hasattr(model, "spectral"):
+            batch_size = patches_per_batch(model, patches)
+            return in_batches(lambda batch: model(patches.gather(batch)), pixels, batch_size)
+        order = pixels.argsort()  # neighbours share most of their windows
+        chunks = pixels[order].split(PIXELS_PER_CHUNK)
+        ordered = torch.cat([dense_logits(model, patches, chunk) for chunk in chunks])
+        return ordered[order.argsort()]
 
 
 def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ Such are the collapse of the band axis, a product of matrices per place, the spa
 that follows it.  Feature maps and their gradients are those of `common/maps.py`, `norm` and
 `gradient` given as plain tuples; kernels and bands of one place are its numbers here, ``(rows,
 cols, numbers, lanes)``.  `size` and `padding` are those over (rows, cols), the stride is 1, and
-weights are ``(kernels out, rows * cols, numbers)``.  Of int32 they hold pairs of bfloat16 numbers;
-maps are then rounded to such pairs too, of neighbouring numbers, and products are made in bfloat16,
-sums in float32.  `per_number` says how many numbers there are in each of an array's, 1 or 2.
+weights come in tiles, as `arrangement.tiles_of` makes them.  Where these hold pairs, maps are
+rounded to pairs of bfloat16 too, of neighbouring numbers, and products are made in bfloat16, sums
+in float32.  `per_number` says how many numbers there are in each of an array's, 1 or 2.
 """
 
 import numba
@@ -38,35 +38,39 @@ _second_alone = along_bands(lambda x, v: [x.seconds(x.zero()) & v], inputs=1, la
 
 
 @compiled
-def convolve(x, norm, padding, size, weights, bias, out, threads):
-    """Write the convolution of the map `x`, read as `norm` says, to the map `out`."""
-    per_number = x.shape[2] * x.shape[3] // weights.shape[2]
-    padded = _padded(x, norm, padding, weights, per_number, threads)
-    _convolve(padded, size, weights, False, bias, out, threads)
+def convolve(x, norm, padding, size, tiles, bias, out, threads):
+    """Write the convolution of the map `x`, read as `norm` says, to the map `out`.
+
+    `tiles` are of the weights ``(rows * cols, numbers in, kernels out)``.
+    """
+    per_number = x.shape[2] * x.shape[3] // tiles.shape[2]
+    padded = _padded(x, norm, padding, tiles, per_number, threads)
+    _convolve(padded, size, tiles, bias, out, threads)
 
 
 @compiled
-def gradients(x, norm, used, padding, size, gradient, shape, weights, of_x, threads):
+def gradients(x, norm, used, padding, size, gradient, shape, tiles, of_x, threads):
     """Return the gradients of weights and bias, and write that of the input to `of_x`.
 
     `gradient` is that of the output, whose map has the `shape`; the first `used` lanes hold
-    patches.  An empty `of_x` is not wanted.  Pairs of `weights` are of neighbouring kernels here.
+    patches.  An empty `of_x` is not wanted.  `tiles` are of the weights turned around here, with
+    rows and cols in reverse: ``(rows * cols, kernels out, numbers in)``.
     """
     rows, cols, kernels, numbers = shape[0], shape[1], shape[2] * shape[3], x.shape[2] * x.shape[3]
     around = size[0] - 1 - padding[0], size[1] - 1 - padding[1]
     valid = np.arange(shape[4]) < used
     g, of_bias = _padded_gradient(
-        gradient, shape, around, valid.astype(norm[1].dtype), weights, threads
+        gradient, shape, around, valid.astype(norm[1].dtype), tiles, threads
     )
     if of_x.size:  # the convolution of the output's gradient with the weights turned around
-        _convolve(g, size, weights, True, np.zeros(numbers, norm[1].dtype), of_x, threads)
-    mask, per_number = _mask(valid, weights), kernels // len(weights)
+        _convolve(g, size, tiles, np.zeros(numbers, norm[1].dtype), of_x, threads)
+    mask, per_number = _mask(valid, tiles), kernels // tiles.shape[2]
     rectangle = (1, rows * cols) if size[1] == 1 else (rows, cols)
     length = rectangle[0] * -(-rectangle[1] // per_number) * shape[4]
-    of_kernels = rooms(1, kernels * length, weights).reshape(kernels, length)
+    of_kernels = rooms(1, kernels * length, tiles).reshape(kernels, length)
     _gather(g, around, rectangle, mask, 0, kernels, per_number, of_kernels.reshape(-1))
     of_weights = np.empty((kernels, size[0] * size[1], numbers), norm[1].dtype)
-    x_padded = _padded(x, norm, padding, weights, per_number, threads)
+    x_padded = _padded(x, norm, padding, tiles, per_number, threads)
     _sum_products(of_kernels, x_padded, size, rectangle, mask, of_weights, threads)
     return of_weights, of_bias
 
@@ -83,14 +87,14 @@ def _mask_like(valid, like):
 
 
 @on_all_threads
-def _convolve(x, size, weights, turned, bias, out, threads):
+def _convolve(x, size, tiles, bias, out, threads):
     """Write the convolution of the padded `x` to `out`."""
     rows, cols, lanes = out.shape[0], out.shape[1], out.shape[4]
     kernels, numbers = out.shape[2] * out.shape[3], x.shape[2] * x.shape[3]
     step, step_out, groups = numbers * lanes, kernels * lanes, lanes // LANES
     offsets, starts = _offsets(x, size), first_kernels(kernels, KERNELS)
-    blocks, count = _blocks(weights, turned, starts), len(offsets)
-    flat_x, flat_blocks, flat_out = x.reshape(-1), blocks.reshape(-1), out.reshape(-1)
+    flat_x, flat_tiles, flat_out = x.reshape(-1), tiles.reshape(-1), out.reshape(-1)
+    count = len(offsets)
     cols_in = x.shape[1]
     if size[0] == size[1] == 1:
         rows, cols = 1, rows * cols
@@ -107,12 +111,12 @@ def _convolve(x, size, weights, turned, bias, out, threads):
             at = (row * cols + col) * step_out + starts[block] * lanes + group * LANES
             if tile < wide:
                 _wide_tile(
-                    flat_x, here, step, offsets, count, flat_blocks, block * count * KERNELS,
+                    flat_x, here, step, offsets, count, flat_tiles, block * count * KERNELS,
                     bias, starts[block], flat_out, at, lanes, step_out,
                 )  # fmt: skip
             else:
                 _narrow_tile(
-                    flat_x, here, step, offsets, count, flat_blocks, block * count * KERNELS,
+                    flat_x, here, step, offsets, count, flat_tiles, block * count * KERNELS,
                     bias, starts[block], flat_out, at, lanes, step_out,
                 )  # fmt: skip
 
@@ -128,27 +132,6 @@ def _offsets(x, size):
         for number in range(numbers):
             offsets[tap * numbers + number] = (place * numbers + number) * lanes
     return offsets
-
-
-@on_all_threads
-def _blocks(weights, turned, starts):
-    """Arrange weights as ``(blocks, count, KERNELS)``.
-
-    Where `turned`, for the convolution that leads the output's gradient back: from kernels to
-    numbers, with the taps in reverse.
-    """
-    kernels, taps, numbers = weights.shape
-    inputs = kernels if turned else numbers
-    blocks = np.empty((len(starts), taps * inputs, KERNELS), weights.dtype)
-    for block in numba.prange(len(starts)):
-        for tap in range(taps):
-            for i in range(inputs):
-                for k in range(KERNELS):
-                    out = starts[block] + k
-                    blocks[block, tap * inputs + i, k] = (
-                        weights[i, taps - 1 - tap, out] if turned else weights[out, tap, i]
-                    )
-    return blocks
 
 
 @on_all_threads
@@ -216,29 +199,29 @@ def _gather_row_of(count, x, at, step, mask, lane, out, out_at, length):
     return of_pairs if x.dtype == types.int32 else of_numbers
 
 
-def _padded(x, norm, padding, weights, per_number, threads):
-    """The map worked out, with zeros around, in pairs if `weights` are; `x` if it is that."""
+def _padded(x, norm, padding, like, per_number, threads):
+    """The map worked out, with zeros around, in pairs if `like` holds pairs; `x` if it is that."""
 
 
 @overload(_padded)
-def _padded_like(x, norm, padding, weights, per_number, threads):
-    def or_itself(x, norm, padding, weights, per_number, threads):
+def _padded_like(x, norm, padding, like, per_number, threads):
+    def or_itself(x, norm, padding, like, per_number, threads):
         if not norm[0] and padding[0] == padding[1] == 0:
             return x
-        return _padded_copy(x, norm, padding, weights, per_number, threads)
+        return _padded_copy(x, norm, padding, like, per_number, threads)
 
-    def copied(x, norm, padding, weights, per_number, threads):
-        return _padded_copy(x, norm, padding, weights, per_number, threads)
+    def copied(x, norm, padding, like, per_number, threads):
+        return _padded_copy(x, norm, padding, like, per_number, threads)
 
-    return or_itself if weights.dtype == x.dtype else copied
+    return or_itself if like.dtype == x.dtype else copied
 
 
 @on_all_threads
-def _padded_copy(x, norm, padding, weights, per_number, threads):
+def _padded_copy(x, norm, padding, like, per_number, threads):
     """The map worked out, with zeros around, in an array of its own."""
     rows, cols, kernels, bands, lanes = x.shape
     numbers, cols_out = kernels * bands // per_number, cols + 2 * padding[1]
-    out = np.zeros((rows + 2 * padding[0], cols_out, 1, numbers, lanes), weights.dtype)
+    out = np.zeros((rows + 2 * padding[0], cols_out, 1, numbers, lanes), like.dtype)
     flat, flat_out, places = x.reshape(-1), out.reshape(-1), rows * cols
     room = rooms(threads, kernels * bands * LANES, norm[1])
     for thread in numba.prange(threads):
@@ -269,14 +252,14 @@ def _write_to(count, row, out, at, lanes):
 
 
 @on_all_threads
-def _padded_gradient(gradient, shape, padding, valid, weights, threads):
+def _padded_gradient(gradient, shape, padding, valid, tiles, threads):
     """The gradient of a map of that shape worked out, with zeros around, and its sums per kernel.
 
-    In pairs if `weights` are.
+    In pairs if `tiles`, of the weights that lead it back, are.
     """
     rows, cols, kernels, bands, lanes = shape
-    numbers, cols_out = len(weights) * bands, cols + 2 * padding[1]
-    out = np.zeros((rows + 2 * padding[0], cols_out, 1, numbers, lanes), weights.dtype)
+    numbers, cols_out = tiles.shape[2] * bands, cols + 2 * padding[1]
+    out = np.zeros((rows + 2 * padding[0], cols_out, 1, numbers, lanes), tiles.dtype)
     flat, places = out.reshape(-1), rows * cols
     room = rooms(threads, kernels * bands * LANES, valid)
     sums = np.zeros((threads, kernels, lanes), valid.dtype)

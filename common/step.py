@@ -30,6 +30,7 @@ class TrainingStep:
         label_smoothing: float = 0.0,
     ) -> None:
         self.model, self.patches, self.targets, self.optimizer = model, patches, targets, optimizer
+        self.parameters = list(model.parameters())
         self.label_smoothing, self.half_width = label_smoothing, patches.half_width
         self.loss_sum = torch.zeros((), device=targets.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=targets.device)
@@ -47,7 +48,8 @@ class TrainingStep:
             total.zero_()
 
     def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
-        self.model.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None  # as zero_grad() does, which looks for the parameters
         scores = self.model(self.patches.gather(pixels, symmetries, self.half_width))
         target = self.targets[pixels]
         loss = F.cross_entropy(scores, target, label_smoothing=self.label_smoothing)
