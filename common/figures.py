@@ -252,7 +252,7 @@ def attention(outcome: Outcome) -> Figure | None:
     height = 0.5 + 0.14 * len(names)
     figure = Figure(figsize=(7.2, height * math.ceil(len(panels) / 2) + 0.3), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12)  # inches; it reckons colour bars too narrow
-    axes = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).ravel()
+    axes = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False, sharey=True).ravel()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     for axis, (title, weights) in zip(axes, panels.items(), strict=False):
