@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from common import lanes
 from common.arrangement import made_once
+from common.gates import gates, gates_backward
 from common.graph import Map, open_tape, record
-from common.layers import BatchNormReLU, WeightedSum
+from common.layers import BatchNormReLU, WeightedSum, has_gates
 from common.map_convolutions import conv as conv  # a form of its own for each kind
 from common.maps import Norm
 from common.store import Store, floors, threads
@@ -98,6 +99,8 @@ def weighted_sum(
     """`WeightedSum` of two maps, or of one and a shortcut."""
     kind = getattr(module, "map_dtype", None)
     maps = [Map.of(x, kind) for x in maps]
+    if shortcut is not None and has_gates(module):
+        return _gated(maps[0], module.weight, Map.of(shortcut, kind))
     weights = module.weights(_averages(maps))
     both = maps if shortcut is None else [*maps, Map.of(shortcut, kind)]
     x, y = (z.store for z in both)
@@ -105,6 +108,29 @@ def weighted_sum(
     out = Store(x.empty(), x.used)
     _write_sum(x, in_lanes[0], y, in_lanes[1], False, out)
     return record(out, both, partial(_weigh_backward, x, y, len(maps), in_lanes, out), weights)
+
+
+def _gated(map_: Map, weight: nn.Parameter, shortcut: Map) -> Map:
+    """x * `neighbour_gates` + shortcut, and no more in PyTorch's graph than other layers."""
+    x, y, taps = map_.store, shortcut.store, weight.detach().view(-1).numpy()
+    averages, gates_ = gates(x.lane_sums(), x.numbers, taps)
+    out = Store(x.empty(), x.used)
+    _write_sum(x, gates_.reshape(-1), y, y.per_lane(None), False, out)
+    step = partial(_gated_backward, x, y, out, averages, gates_, weight)
+    return record(out, [map_, shortcut], step, weight)
+
+
+def _gated_backward(
+    x: Store, y: Store, out: Store, averages: np.ndarray, gates_: np.ndarray, weight: Tensor
+) -> list[Tensor]:
+    gradient, taps = out.take_gradient_array(), weight.detach().view(-1).numpy()
+    constant, of_taps = gates_backward(
+        x.lane_sums(gradient), averages, gates_, x.numbers, taps, x.used
+    )
+    y.add_gradient(gradient)
+    of_x = {"weight": gates_.reshape(-1), "constant": constant.reshape(-1)}
+    x.add_gradient(gradient, weighted=True, **of_x)
+    return [torch.from_numpy(of_taps).view_as(weight)]
 
 
 def _averages(maps: list[Map]) -> Tensor:

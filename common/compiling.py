@@ -15,6 +15,7 @@ SOURCES = (
     "maps",
     "tiles",
     "lanes",
+    "gates",
     "arrangement",
     "transforms",
     "slots",

@@ -70,6 +70,11 @@ def neighbour_gates(averages: Tensor, weight: Tensor) -> Tensor:
     return (neighbours @ weight.flatten()).sigmoid()
 
 
+def has_gates(module: WeightedSum) -> bool:
+    """Whether its weights are `neighbour_gates`, and nobody looks at them as `common.attention`."""
+    return hasattr(module, "gates") and "weights" not in vars(module)
+
+
 def _wide(dtype: torch.dtype) -> torch.dtype:
     """Type to sum up in."""
     return torch.promote_types(dtype, torch.float32)

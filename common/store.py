@@ -114,6 +114,10 @@ class Store:
 
     def patch_sums(self, times: np.ndarray | None = None) -> np.ndarray:
         """Sum of the map, or of its product with an array, over each patch: (batch, kernels)."""
+        return self.lane_sums(times).T[: self.used]
+
+    def lane_sums(self, times: np.ndarray | None = None) -> np.ndarray:
+        """The same as (kernels, lanes)."""
         other = self.flat if times is None else times.reshape(-1)
         norm, with_other = self.norm, times is not None
         linear = not norm.used or max(norm.floor, norm.floor_out) == -math.inf
@@ -125,7 +129,7 @@ class Store:
             sums = lanes.patch_sums(
                 self.array.shape, tuple(norm), self.flat, with_other, other, threads()
             ).sum(axis=0)
-        return sums.T[: self.used]
+        return sums
 
     def add_gradient(self, array: np.ndarray, **how) -> None:
         """Add a gradient, of which `how` says how far it is worked out; see `Gradient`."""

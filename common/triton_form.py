@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from common import triton_passes, triton_sums
 from common.channels_last import CHANNELS_LAST
-from common.layers import BatchNormReLU, WeightedSum
+from common.layers import BatchNormReLU, WeightedSum, has_gates
 from common.triton_conv import conv, try_out
 from common.triton_grid import Grid, kept, laid_out, sums_of, with_sums
 
@@ -91,11 +91,6 @@ def weighted_sum(module: WeightedSum, *maps: Tensor, shortcut: Tensor | None = N
     weights = module.weights(torch.stack(averages))
     second = (shortcut, None) if len(maps) == 1 else (maps[1], weights[1])
     return with_sums(*_Weigh.apply(maps[0], weights[0], *second, links))
-
-
-def has_gates(module: WeightedSum) -> bool:
-    """Whether its weights are `neighbour_gates`, and nobody looks at them as `common.attention`."""
-    return hasattr(module, "gates") and "weights" not in vars(module)
 
 
 class _Average(torch.autograd.Function):
