@@ -78,6 +78,19 @@ class Patches:
         return self.cols + 2 * self.half_width
 
 
+def occluded(patches: Tensor, share: float) -> Tensor:
+    """Hide a share of the pixels of patches ``(batch, 1, P, P, bands)`` at random: as zeros.
+
+    The central pixel, whose class it is, stays.
+    """
+    seen, centre = (
+        torch.rand(patches.shape[:4], device=patches.device) >= share,
+        patches.shape[2] // 2,
+    )
+    seen[:, :, centre, centre] = True
+    return patches * seen[..., None]
+
+
 @functools.cache
 def _offsets(half_width: int, width: int, device: torch.device) -> Tensor:
     """Return where a square's pixels lie, seen from its centre, in rows of `width` pixels."""

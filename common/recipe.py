@@ -28,8 +28,13 @@ class Recipe:
     balance : float
         An epoch draws as many pixels as there are to train on.  With 0 it takes each once, with
         1 all classes equally often; in between, a class's share is its size to the 1 - `balance`.
+        See `common.draws`.
     symmetries : bool
-        Each patch is turned and mirrored at random every time it is seen.
+        Each patch is turned or mirrored otherwise every time it is seen.
+    occlusion : float
+        Share of a patch's pixels, all but the central one, that are hidden each time it is seen:
+        Haut et al., "Hyperspectral Image Classification Using Random Occlusion Data Augmentation",
+        IEEE GRSL 2019, hide a rectangle of them.
     small_patches : float
         Share of the epochs, the first ones, in which patches are one pixel smaller on every side,
         where they then are 5×5 at least: half the time, for what can be learnt from these as well.
@@ -45,6 +50,7 @@ class Recipe:
     label_smoothing: float = 0.0
     balance: float = 0.0
     symmetries: bool = False
+    occlusion: float = 0.0
     small_patches: float = 0.0
     early_stopping: bool = True
 
@@ -61,6 +67,7 @@ RECIPES = {
         label_smoothing=0.1,
         balance=0.5,
         symmetries=True,
+        occlusion=0.15,
         small_patches=0.5,
         early_stopping=False,
     ),

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.patches import Patches
+from common.patches import Patches, occluded
+from common.recipe import RECIPES, Recipe
 
 GRAPH_WARM_UP = 3  # updates before the capture, as PyTorch's notes on CUDA graphs ask
 
@@ -27,11 +28,11 @@ class TrainingStep:
         patches: Patches,
         targets: Tensor,
         optimizer: torch.optim.Optimizer,
-        label_smoothing: float = 0.0,
+        recipe: Recipe = RECIPES["paper"],
     ) -> None:
         self.model, self.patches, self.targets, self.optimizer = model, patches, targets, optimizer
         self.parameters = list(model.parameters())
-        self.label_smoothing, self.half_width = label_smoothing, patches.half_width
+        self.recipe, self.half_width = recipe, patches.half_width
         self.loss_sum = torch.zeros((), device=targets.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=targets.device)
         self.finite = torch.zeros((), dtype=torch.int64, device=targets.device)
@@ -50,9 +51,11 @@ class TrainingStep:
     def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
         for parameter in self.parameters:
             parameter.grad = None  # as zero_grad() does, which looks for the parameters
-        scores = self.model(self.patches.gather(pixels, symmetries, self.half_width))
-        target = self.targets[pixels]
-        loss = F.cross_entropy(scores, target, label_smoothing=self.label_smoothing)
+        patches = self.patches.gather(pixels, symmetries, self.half_width)
+        if self.recipe.occlusion:
+            patches = occluded(patches, self.recipe.occlusion)
+        scores, target = self.model(patches), self.targets[pixels]
+        loss = F.cross_entropy(scores, target, label_smoothing=self.recipe.label_smoothing)
         loss.backward()
         self.optimizer.step()
         self.loss_sum.add_(loss.detach(), alpha=len(pixels))

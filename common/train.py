@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.checkpoint import Checkpoint
+from common.draws import draw_evenly
 from common.errors import InputError
 from common.optimizers import make_optimizer, set_learning_rate
 from common.patches import Patches
 from common.predict import logits
-from common.recipe import RECIPES, half_width, learning_rate
+from common.recipe import RECIPES, Recipe, half_width, learning_rate
 from common.settings import Settings
 from common.split import Split
 from common.step import GraphedStep, TrainingStep
@@ -134,7 +135,7 @@ class Training:
         """Update the weights with all training pixels; a GPU is only told to."""
         self.start, self.number = time.perf_counter(), len(self.progress.history) + 1
         self.step.seed(epoch_seed(self.seed, self.number))
-        make_updates(self.step, self.pixels, self.settings, self.number)
+        make_updates(self.step, self.pixels, self.settings, self.seed, self.number)
 
     def end_epoch(self) -> None:
         """Wait for the updates, validate and keep what came of them.
@@ -247,19 +248,22 @@ def training_step(
     optimizer = make_optimizer(settings.optimizer, model, settings.lr, recipe, on_gpu)
     capturable = on_gpu and optimizer.defaults.get("capturable", False)
     kind = GraphedStep if capturable else TrainingStep
-    return kind(model, patches, targets, optimizer, recipe.label_smoothing)
+    return kind(model, patches, targets, optimizer, recipe)
 
 
-def make_updates(step: TrainingStep, pixels: Tensor, settings: Settings, number: int) -> None:
-    """One pass over the training pixels; it may end early where the loss is NaN or infinite."""
-    recipe, device = RECIPES[settings.recipe], pixels.device
+def make_updates(
+    step: TrainingStep, pixels: Tensor, settings: Settings, seed: int, number: int
+) -> None:
+    """Make an epoch's updates; it may end early where the loss is NaN or infinite."""
+    device = pixels.device
     step.start_epoch(half_width(settings, number))
-    order = draw(step.targets[pixels].cpu(), recipe.balance)
+    targets = step.targets[pixels].cpu()
+    order, symmetries = draw(targets, RECIPES[settings.recipe], seed, number)
     batches = pixels[order.to(device)].split(settings.batch_size)
-    symmetries = [None] * len(batches)
-    if recipe.symmetries:
-        symmetries = torch.randint(8, order.shape).to(device).split(settings.batch_size)
-    for index, batch in enumerate(zip(batches, symmetries, strict=True)):
+    turned = [None] * len(batches)
+    if symmetries is not None:
+        turned = symmetries.to(device).split(settings.batch_size)
+    for index, batch in enumerate(zip(batches, turned, strict=True)):
         epochs_done = number - 1 + index / len(batches)
         set_learning_rate(step.optimizer, learning_rate(settings, epochs_done))
         step(*batch)
@@ -267,13 +271,13 @@ def make_updates(step: TrainingStep, pixels: Tensor, settings: Settings, number:
             break  # on a GPU, looking after each update would take longer than the update
 
 
-def draw(targets: Tensor, balance: float) -> Tensor:
-    """Draw an epoch's training pixels: indices into `targets`, their 0-based classes."""
-    if not balance:
-        return torch.randperm(len(targets))
-    sizes = targets.bincount().double()
-    weights = sizes[targets] ** -balance
-    return torch.multinomial(weights, len(targets), replacement=True)
+def draw(targets: Tensor, recipe: Recipe, seed: int, number: int) -> tuple[Tensor, Tensor | None]:
+    """Draw an epoch's training pixels: indices into `targets`, their classes, and symmetries."""
+    if not (recipe.balance or recipe.symmetries):
+        return torch.randperm(len(targets)), None
+    drawn = draw_evenly(targets.numpy(), recipe.balance, seed, number)
+    order, symmetries = (torch.from_numpy(array) for array in drawn)
+    return order, symmetries if recipe.symmetries else None
 
 
 def loss_and_accuracy(

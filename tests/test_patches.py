@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.patches import Patches
+from common.patches import Patches, occluded
 
 
 @pytest.mark.parametrize("half_width", [2, 3, 6])
@@ -46,3 +46,16 @@ def test_symmetries_turn_and_mirror():
     expected += [np.swapaxes(e, 0, 1) for e in expected]
     for e in expected:
         assert sum(np.array_equal(t, e) for t in turned) == 1
+
+
+def test_hidden_pixels_are_zero_and_the_central_one_is_seen():
+    torch.manual_seed(0)
+    patches = torch.rand(300, 1, 7, 7, 4) + 1
+    hidden = occluded(patches, 0.3)
+    seen = hidden != 0
+    assert torch.equal(hidden[seen], patches[seen])
+    assert (seen.any(dim=4) == seen.all(dim=4)).all()  # all bands of a pixel or none
+    shares = 1 - seen[..., 0].double().mean(dim=(0, 1))
+    assert shares[3, 3] == 0
+    shares[3, 3] = 0.3
+    torch.testing.assert_close(shares, torch.full_like(shares, 0.3), atol=0.12, rtol=0)
