@@ -21,7 +21,7 @@ from common.patches import Patches
 from common.predict import classify
 from common.preprocess import Preprocessing, fit_pca_scaling
 from common.progress import epoch_progress
-from common.recipe import RECIPES
+from common.recipe import recipe_of
 from common.report import describe_environment
 from common.results import write_history
 from common.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
@@ -131,7 +131,7 @@ class NetworkClassifier:
     def _checkpoint(self, task: Task) -> Checkpoint:
         """Return where this training is kept, and is read from if it was interrupted."""
         flags = {name: getattr(self.settings, name) for name in TRAINING_FLAGS}
-        flags["recipe"] = dataclasses.asdict(RECIPES[self.settings.recipe])
+        flags["recipe"] = dataclasses.asdict(recipe_of(self.settings))
         precision = self.environment["precision"]
         identity = [flags, self.arguments, task.seed, task.split.sha256(), precision]
         return Checkpoint(task.directory, json.dumps(identity))

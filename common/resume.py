@@ -10,7 +10,7 @@ import numpy as np
 from common.checkpoint import remove_checkpoints
 from common.errors import InputError
 from common.files import write_file
-from common.recipe import RECIPES
+from common.recipe import recipe_of
 from common.report import Iteration
 from common.results import write_arrays
 from common.scene import Scene
@@ -25,7 +25,7 @@ def run_identity(settings: Settings, scene: Scene, environment: dict) -> dict:
     flags = dataclasses.asdict(settings)
     chosen = {name: value for name, value in flags.items() if name not in WITHOUT_EFFECT}
     if settings.recipe is not None:
-        chosen["what the recipe does"] = dataclasses.asdict(RECIPES[settings.recipe])
+        chosen["what the recipe does"] = dataclasses.asdict(recipe_of(settings))
     chosen["precision"] = environment.get("precision")
     chosen["device"] = environment["device"].partition(":")[0]
     chosen["cube"] = f"{'×'.join(map(str, scene.cube.shape))} {scene.cube.dtype}"

@@ -19,7 +19,7 @@ from common.errors import InputError
 from common.optimizers import make_optimizer, set_learning_rate
 from common.patches import Patches
 from common.predict import logits
-from common.recipe import RECIPES, Recipe, half_width, learning_rate
+from common.recipe import Recipe, half_width, learning_rate, recipe_of
 from common.settings import Settings
 from common.split import Split
 from common.step import GraphedStep, TrainingStep
@@ -56,7 +56,7 @@ class Progress:
     def is_over(self, settings: Settings) -> bool:
         """Whether all epochs are done, or the last `PATIENCE` of them were no improvement."""
         done = len(self.history)
-        stops_early = RECIPES[settings.recipe].early_stopping
+        stops_early = recipe_of(settings).early_stopping
         return done == settings.epoch or (stops_early and done - self.best_epoch >= PATIENCE)
 
     def add(self, epoch: Epoch, model: nn.Module) -> None:
@@ -153,7 +153,7 @@ class Training:
             what = f"the loss became NaN or infinite in update {update} of epoch {number}"
             raise DivergenceError(what, settings, self.progress)
         val_loss, val_accuracy = math.nan, math.nan
-        if RECIPES[settings.recipe].early_stopping or number == settings.epoch:
+        if recipe_of(settings).early_stopping or number == settings.epoch:
             val_loss, val_accuracy = loss_and_accuracy(
                 self.model, self.patches, self.targets, self.val_pixels
             )
@@ -244,7 +244,7 @@ def training_step(
     model: nn.Module, patches: Patches, targets: Tensor, settings: Settings
 ) -> TrainingStep:
     """Choose the update for the device: as one CUDA graph where the optimizer can be captured."""
-    on_gpu, recipe = targets.device.type == "cuda", RECIPES[settings.recipe]
+    on_gpu, recipe = targets.device.type == "cuda", recipe_of(settings)
     optimizer = make_optimizer(settings.optimizer, model, settings.lr, recipe, on_gpu)
     capturable = on_gpu and optimizer.defaults.get("capturable", False)
     kind = GraphedStep if capturable else TrainingStep
@@ -258,7 +258,7 @@ def make_updates(
     device = pixels.device
     step.start_epoch(half_width(settings, number))
     targets = step.targets[pixels].cpu()
-    order, symmetries = draw(targets, RECIPES[settings.recipe], seed, number)
+    order, symmetries = draw(targets, recipe_of(settings), seed, number)
     batches = pixels[order.to(device)].split(settings.batch_size)
     turned = [None] * len(batches)
     if symmetries is not None:

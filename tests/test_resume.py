@@ -13,7 +13,7 @@ import common.network
 from common.checkpoint import FILES, Checkpoint
 from common.cli import main, run_script
 from common.files import locked
-from common.recipe import RECIPES
+from common.recipe import OF_NETWORK
 from SSRN import SSRN
 from SVM import SVM
 from tests.reliability.processes import bits
@@ -102,8 +102,8 @@ def test_fast_recipe_goes_on_around_its_change_of_patches(writes, toy_data, tmp_
 def test_a_recipe_that_has_changed_is_refused(toy_data, tmp_path, monkeypatch, capsys):
     flags = ["--recipe", "fast", "-i", "1", "-e", "2"]
     assert run(toy_data, tmp_path / "out", *flags) == 0
-    changed = dataclasses.replace(RECIPES["fast"], label_smoothing=0.2)
-    monkeypatch.setitem(RECIPES, "fast", changed)
+    changed = dataclasses.replace(OF_NETWORK["fast", "SSRN"], label_smoothing=0.2)
+    monkeypatch.setitem(OF_NETWORK, ("fast", "SSRN"), changed)
     assert run(toy_data, tmp_path / "out", "--resume", *flags) == 2
     assert "what the recipe does was" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ from common.errors import InputError
 from common.patches import Patches
 from common.predict import logits, predict
 from common.preprocess import fit_pca_scaling
-from common.recipe import RECIPES, with_recipe
+from common.recipe import RECIPES, Recipe, recipe_of, with_recipe
 from common.split import random_split
 from common.train import (
     DivergenceError,
@@ -201,7 +201,8 @@ def test_fast_recipe_hides_pixels_smooths_labels_and_decays_weights(task, monkey
 
     monkeypatch.setattr("common.step.F.cross_entropy", record)
     for name, optimizer in (("paper", "adam"), ("fast", "adamw")):
-        settings, model = with_recipe(SETTINGS, name), new_model()
+        settings = with_recipe(dataclasses.replace(SETTINGS, model="A2S2KResNet"), name)
+        model = new_model()
         model.register_forward_pre_hook(lambda _, x: hidden.append((x[0] == 0).all(dim=4)))
         step = training_step(model, patches, torch.from_numpy(labels) - 1, settings)
         assert settings.optimizer == optimizer
@@ -209,9 +210,18 @@ def test_fast_recipe_hides_pixels_smooths_labels_and_decays_weights(task, monkey
         step(torch.from_numpy(split.train))
     assert smoothings == [0.0, 0.1]
     of_paper, of_fast = (mask.double().mean() for mask in hidden)
-    assert of_fast - of_paper == pytest.approx(0.15, abs=0.03)
+    assert of_fast - of_paper == pytest.approx(0.2, abs=0.03)
     assert step.optimizer.defaults["weight_decay"] == RECIPES["fast"].adamw_decay
     assert step.optimizer.defaults["betas"] == (0.9, RECIPES["fast"].adam_beta2)
+
+
+def test_fast_recipe_of_each_network():
+    networks = {"A2S2KResNet": (12, 0.3, 0.2), "SSRN": (16, 0.5, 0.0), "Another": (12, 0.3, 0.2)}
+    for model, expected in networks.items():
+        settings = with_recipe(dataclasses.replace(SETTINGS, model=model), "fast")
+        recipe = recipe_of(settings)
+        assert (settings.epoch, recipe.balance, recipe.occlusion) == expected
+        assert recipe_of(with_recipe(settings, "paper")) == Recipe()
 
 
 def test_protocol_defaults():
