@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.arrangement import constant
 from common.layers import WeightedSum
 from common.patches import Patches
 from common.predict import in_batches, patches_per_batch
@@ -68,7 +69,8 @@ def _weights(
     try:
         model.eval()
         pixels = torch.from_numpy(chosen).to(patches.spectra.device)
-        rows = in_batches(on_batch, pixels, patches_per_batch(model, patches))
+        with constant(model):
+            rows = in_batches(on_batch, pixels, patches_per_batch(model, patches))
     finally:
         for layer in layers.values():
             del layer.weights  # the class's own again
