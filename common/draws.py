@@ -46,9 +46,11 @@ def draw_evenly(
         points = np.arange(count) + (start + epoch * GOLDEN_RATIO) % 1
         return in_line[np.searchsorted(ends, points, side="right").clip(max=count - 1)]
 
-    before = sum(np.bincount(drawn(e), minlength=count) for e in range(1, epoch))
+    seen_before = np.zeros(count, np.int64)
+    for earlier in range(1, epoch):
+        seen_before += np.bincount(drawn(earlier), minlength=count)
     indices = np.sort(drawn(epoch))
     nth_here = np.arange(count) - np.searchsorted(indices, indices)
-    nth = nth_here + (before[indices] if epoch > 1 else 0)
+    nth = seen_before[indices] + nth_here
     order = of_epoch.permutation(count)
     return indices[order], turns[indices, nth % SYMMETRIES][order]

@@ -43,8 +43,8 @@ def convolve(x, norm, padding, tiles, bias, out, threads):
     """Write the convolution of the map `x`, read as `norm` says, to the map `out`.
 
     `tiles` are of the weights ``(SLOTS, kernels in, kernels out)``, transformed by
-    `weights_transform`; see `arrange`.  In pairs the products are made in bfloat16, the sums in
-    float32.
+    `weights_transform`; see `arrangement.tiles_of`.  In pairs the products are made in bfloat16,
+    the sums in float32.
 
     Returns the sums over all places and bands, ``(threads, kernels, lanes)``.
     """

@@ -83,10 +83,8 @@ def occluded(patches: Tensor, share: float) -> Tensor:
 
     The central pixel, whose class it is, stays.
     """
-    seen, centre = (
-        torch.rand(patches.shape[:4], device=patches.device) >= share,
-        patches.shape[2] // 2,
-    )
+    seen = torch.rand(patches.shape[:4], device=patches.device) >= share
+    centre = patches.shape[2] // 2
     seen[:, :, centre, centre] = True
     return patches * seen[..., None]
 
