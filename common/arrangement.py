@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numba
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from torch import Tensor, nn
 
 from common.compiling import on_all_threads
@@ -21,37 +21,40 @@ def tiles_of(weights: Tensor, width: int, in_pairs: bool, in_reverse: bool = Fal
     `in_reverse` the last group comes first.  The weights may be any view of a whole tensor.
     """
     flat = weights.detach().as_strided((weights.numel(),), (1,)).numpy()
-    arrange = _in_pairs if in_pairs else _in_numbers
-    return arrange(flat, tuple(weights.shape), weights.stride(), in_reverse, width)
-
-
-@on_all_threads
-def _in_numbers(flat, shape, steps, in_reverse, width):
-    (groups, inputs, kernels), (step, step_in, step_out) = shape, steps
-    starts = first_kernels(kernels, width)
-    tiles = np.empty((len(starts), groups, inputs, width), flat.dtype)
-    for tile in numba.prange(len(starts)):
-        for group in range(groups):
-            first = (groups - 1 - group if in_reverse else group) * step + starts[tile] * step_out
-            for i in range(inputs):
-                for k in range(width):
-                    tiles[tile, group, i, k] = flat[first + i * step_in + k * step_out]
+    groups, inputs, kernels = weights.shape
+    units, kind = (inputs // 2, np.int32) if in_pairs else (inputs, flat.dtype)
+    tiles = np.empty((-(-kernels // width), groups, units, width), kind)
+    _arrange(flat, weights.stride(), first_kernels(kernels, width), in_reverse, tiles)
     return tiles
 
 
 @on_all_threads
-def _in_pairs(flat, shape, steps, in_reverse, width):
-    (groups, inputs, kernels), (step, step_in, step_out) = shape, steps
-    starts = first_kernels(kernels, width)
-    tiles = np.empty((len(starts), groups, inputs // 2, width), np.int32)
+def _arrange(flat, steps, starts, in_reverse, tiles):
+    """Write weights to `tiles`, given how far apart groups, inputs and kernels lie."""
+    _, groups, units, width = tiles.shape
+    step, step_in, step_out = steps
     for tile in numba.prange(len(starts)):
         for group in range(groups):
             first = (groups - 1 - group if in_reverse else group) * step + starts[tile] * step_out
-            for i in range(inputs // 2):
+            for i in range(units):
                 for k in range(width):
-                    at = first + 2 * i * step_in + k * step_out
-                    tiles[tile, group, i, k] = _pair(flat[at], flat[at + step_in])
-    return tiles
+                    tiles[tile, group, i, k] = _unit(flat, first + k * step_out, step_in, i, tiles)
+
+
+def _unit(flat, first, step, i, tiles):
+    """The i-th number from `first` on, or pair if `tiles` holds pairs."""
+
+
+@overload(_unit)
+def _unit_for(flat, first, step, i, tiles):
+    def pair(flat, first, step, i, tiles):
+        at = first + 2 * i * step
+        return _pair(flat[at], flat[at + step])
+
+    def number(flat, first, step, i, tiles):
+        return flat[first + i * step]
+
+    return pair if tiles.dtype == types.int32 else number
 
 
 @intrinsic
