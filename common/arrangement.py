@@ -17,19 +17,20 @@ def tiles_of(weights: Tensor, width: int, in_pairs: bool, in_reverse: bool = Fal
     """Arrange weights (groups, inputs, kernels) as ``(tiles, groups, inputs, width)``.
 
     Each tile has `width` kernels; the last two may overlap.  `in_pairs` the inputs are rounded to
-    bfloat16, two neighbours in each int32 number: ``(tiles, groups, inputs / 2, width)``.
-    `in_reverse` the last group comes first.  The weights may be any view of a whole tensor.
+    bfloat16, two neighbours in each int32 number, the last with a zero if they are odd: ``(tiles,
+    groups, inputs / 2 rounded up, width)``.  `in_reverse` the last group comes first.  The weights
+    may be any view of a whole tensor.
     """
     flat = weights.detach().as_strided((weights.numel(),), (1,)).numpy()
     groups, inputs, kernels = weights.shape
-    units, kind = (inputs // 2, np.int32) if in_pairs else (inputs, flat.dtype)
+    units, kind = (-(-inputs // 2), np.int32) if in_pairs else (inputs, flat.dtype)
     tiles = np.empty((-(-kernels // width), groups, units, width), kind)
-    _arrange(flat, weights.stride(), first_kernels(kernels, width), in_reverse, tiles)
+    _arrange(flat, weights.stride(), inputs, first_kernels(kernels, width), in_reverse, tiles)
     return tiles
 
 
 @on_all_threads
-def _arrange(flat, steps, starts, in_reverse, tiles):
+def _arrange(flat, steps, inputs, starts, in_reverse, tiles):
     """Write weights to `tiles`, given how far apart groups, inputs and kernels lie."""
     _, groups, units, width = tiles.shape
     step, step_in, step_out = steps
@@ -38,20 +39,22 @@ def _arrange(flat, steps, starts, in_reverse, tiles):
             first = (groups - 1 - group if in_reverse else group) * step + starts[tile] * step_out
             for i in range(units):
                 for k in range(width):
-                    tiles[tile, group, i, k] = _unit(flat, first + k * step_out, step_in, i, tiles)
+                    tiles[tile, group, i, k] = _unit(
+                        flat, first + k * step_out, step_in, inputs, i, tiles
+                    )
 
 
-def _unit(flat, first, step, i, tiles):
-    """The i-th number from `first` on, or pair if `tiles` holds pairs."""
+def _unit(flat, first, step, count, i, tiles):
+    """The i-th of `count` numbers from `first` on, or of their pairs if `tiles` holds pairs."""
 
 
 @overload(_unit)
-def _unit_for(flat, first, step, i, tiles):
-    def pair(flat, first, step, i, tiles):
+def _unit_for(flat, first, step, count, i, tiles):
+    def pair(flat, first, step, count, i, tiles):
         at = first + 2 * i * step
-        return _pair(flat[at], flat[at + step])
+        return _pair(flat[at], flat[at + step] if 2 * i + 1 < count else flat.dtype.type(0))
 
-    def number(flat, first, step, i, tiles):
+    def number(flat, first, step, count, i, tiles):
         return flat[first + i * step]
 
     return pair if tiles.dtype == types.int32 else number

@@ -33,20 +33,19 @@ _wide_tile, _narrow_tile = output_tile(KERNELS, BANDS), output_tile(KERNELS, 1)
 
 
 @on_all_threads
-def convolve(x, norm, padding, size, stride, weights, bias, out, threads):
+def convolve(x, norm, padding, size, stride, tiles, bias, out, threads):
     """Write the convolution of the map `x`, read as `norm` says, to the map `out`.
 
-    `weights` are ``(kernels out, rows, cols, kernels in, bands)``, or as many pairs of bands.
+    `tiles` are of the weights ``(rows * cols * kernels in, bands, kernels out)``.
     """
-    rows, cols, _, _, lanes = out.shape
-    groups, per_number = lanes // LANES, _per_number(weights)
+    rows, cols, kernels, _, lanes = out.shape
+    groups, per_number = lanes // LANES, _per_number(tiles)
     places = rows * cols * groups
-    length, depth = _row_length(x, padding) // per_number, weights.shape[4]
+    length, depth = _row_length(x, padding) // per_number, tiles.shape[2]
     offsets = _window_offsets(x.shape[2], length, size[0], size[1], depth, 1)
-    starts = first_kernels(len(weights), KERNELS)
-    blocks = _blocks(weights, starts)
+    starts = first_kernels(kernels, KERNELS)
     windows = rooms(threads, _window_size(x, padding, size), bias)
-    windows_in_pairs = rooms(threads, len(windows[0]) // 2, weights)
+    windows_in_pairs = rooms(threads, len(windows[0]) // 2, tiles)
     for thread in numba.prange(threads):
         window = windows[thread]
         for place in range(thread * places // threads, (thread + 1) * places // threads):
@@ -54,18 +53,18 @@ def convolve(x, norm, padding, size, stride, weights, bias, out, threads):
             _read_window(x, norm, row, col, group, padding, size, window)
             inputs = _pairs(window, 2, 1, windows_in_pairs[thread])
             _convolve_window(
-                inputs, stride // per_number, offsets, blocks, starts, bias, out, row, col, group
+                inputs, stride // per_number, offsets, tiles, starts, bias, out, row, col, group
             )
 
 
-def _per_number(weights):
+def _per_number(tiles):
     """How many numbers there are in each of an array's, 1 or 2."""
 
 
 @overload(_per_number)
-def _per_number_of(weights):
-    per_number = 2 if weights.dtype == types.int32 else 1
-    return lambda weights: per_number
+def _per_number_of(tiles):
+    per_number = 2 if tiles.dtype == types.int32 else 1
+    return lambda tiles: per_number
 
 
 def _pairs(row, step, distance, pairs):
@@ -83,20 +82,21 @@ def _pairs_like(row, step, distance, pairs):
 
 
 @compiled
-def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back, of_x, threads):
+def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, tiles, of_x, threads):
     """Return the gradients of a convolution's weights and bias, given that of its output.
 
     `shape` is the output's; the first `used` lanes hold patches.  Where the kernels are of one row
-    and col, `back` may be the weights turned around, ``(kernels in, 1, 1, kernels out, bands)``:
-    then the gradient of the input, which is the convolution of the output's with these, is written
-    to `of_x` in passing.  Otherwise `back` is empty; of int32 it asks for products in bfloat16.
+    and col, `tiles` may be of the weights with bands in reverse, ``(kernels out, bands, kernels
+    in)``: then the gradient of the input, which is the convolution of the output's with these, is
+    written to `of_x` in passing.  Otherwise there are none; of int32 they ask for products in
+    bfloat16.
 
     Returns
     -------
     array (kernels out, rows * cols * kernels in * bands)
     array (kernels out,)
     array (2, threads, kernels in, lanes)
-        Where `back` is given and `norm` is used: `lanes.gradient_sums` of what `of_x` holds.
+        Where there are `tiles` and `norm` is used: `lanes.gradient_sums` of what `of_x` holds.
     """
     kernels, lanes = shape[2], shape[4]
     length = _row_length(x, padding)
@@ -109,7 +109,7 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
     back_sums = np.zeros((2, threads, x.shape[2], lanes), number)
     _sum_gradients(
         x, norm, padding, size, stride, offsets, starts, gradient, shape, valid, sums, bias_sums,
-        back, of_x, back_sums,
+        tiles, of_x, back_sums,
     )  # fmt: skip
     of_weights = np.empty((kernels, len(offsets)), number)
     for block, start in enumerate(starts):
@@ -124,24 +124,23 @@ def weight_gradient(x, norm, used, padding, size, stride, gradient, shape, back,
 @on_all_threads
 def _sum_gradients(
     x, norm, padding, size, stride, offsets, starts, gradient, shape, valid, sums, bias_sums,
-    back, of_x, back_sums,
+    tiles, of_x, back_sums,
 ):  # fmt: skip
     """Write each thread's sums for `weight_gradient`."""
     rows, cols, kernels, bands, lanes = shape
-    groups, threads, with_back = lanes // LANES, len(sums), back.size > 0
+    groups, threads, with_back = lanes // LANES, len(sums), tiles.size > 0
     pad = size[2] - 1 - padding[2] if with_back else 0
     places, row_length = rows * cols * groups, _even(bands + 2 * pad)
-    per_number, length = _per_number(back), row_length * LANES
+    per_number, length = _per_number(tiles), row_length * LANES
     back_offsets = _window_offsets(kernels, row_length, 1, 1, size[2], 1)
-    back_starts, no_bias = first_kernels(len(back), KERNELS), np.zeros(len(back), sums.dtype)
-    back_blocks = _blocks(back, back_starts)
+    back_starts, no_bias = first_kernels(x.shape[2], KERNELS), np.zeros(x.shape[2], sums.dtype)
     windows = rooms(threads, _window_size(x, padding, size) + 2 * LANES, sums)
     gradients = rooms(threads, kernels * length, sums)
-    windows_in_pairs = rooms(threads, len(windows[0]), back)
-    gradients_in_pairs = rooms(threads, kernels * length // 2, back)
+    windows_in_pairs = rooms(threads, len(windows[0]), tiles)
+    gradients_in_pairs = rooms(threads, kernels * length // 2, tiles)
     sums_of_lanes = rooms(threads, sums[0].size * LANES, sums)
     for thread in numba.prange(threads):
-        window, row_of_out, tiles = windows[thread], gradients[thread], sums_of_lanes[thread]
+        window, row_of_out, vectors = windows[thread], gradients[thread], sums_of_lanes[thread]
         flat_bias = bias_sums[thread].reshape(-1)
         for place in range(thread * places // threads, (thread + 1) * places // threads):
             row, col, group = place // groups // cols, place // groups % cols, place % groups
@@ -159,18 +158,17 @@ def _sum_gradients(
             of_out = _pairs(row_of_out, 2, 1, gradients_in_pairs[thread])
             _add_window(
                 inputs, stride * per_number, offsets, starts, of_out, length // per_number, pad,
-                -(-bands // per_number), tiles,
+                -(-bands // per_number), vectors,
             )  # fmt: skip
             if with_back:
                 _convolve_window(
-                    of_out, 1, back_offsets, back_blocks, back_starts, no_bias, of_x,
-                    row, col, group,
-                )  # fmt: skip
+                    of_out, 1, back_offsets, tiles, back_starts, no_bias, of_x, row, col, group
+                )
                 if norm[0]:
                     _sum_back(
                         x, norm, of_x, row, col, group, back_sums[0, thread], back_sums[1, thread]
                     )
-        add_up_lanes(sums[thread].size, tiles, sums.reshape(-1), thread * sums[thread].size)
+        add_up_lanes(sums[thread].size, vectors, sums.reshape(-1), thread * sums[thread].size)
 
 
 @compiled
@@ -190,35 +188,35 @@ def _sum_back(x, norm, of_x, row, col, group, sums, dots):
 
 
 @compiled
-def _add_window(window, stride, offsets, starts, of_out, length, pad, bands, tiles):
+def _add_window(window, stride, offsets, starts, of_out, length, pad, bands, sums):
     """Add what one window gives to the sums of the weights' gradient."""
     at = 0
     for start in starts:
         for first in range(0, len(offsets), OFFSETS):
             gradient_tile(
                 window, offsets, first, stride * LANES,
-                of_out, start * length + pad * LANES, length, bands, tiles, at,
+                of_out, start * length + pad * LANES, length, bands, sums, at,
             )  # fmt: skip
             at += OFFSETS * GRADIENT_KERNELS * LANES
 
 
 @compiled
-def _convolve_window(window, stride, offsets, blocks, starts, bias, out, row, col, group):
+def _convolve_window(window, stride, offsets, tiles, starts, bias, out, row, col, group):
     """Write what one window gives to a group of the output's lanes."""
     _, cols, kernels, bands, lanes = out.shape
-    flat_out, flat_blocks, count = out.reshape(-1), blocks.reshape(-1), len(offsets)
+    flat_out, flat_tiles, count = out.reshape(-1), tiles.reshape(-1), len(offsets)
     kernel_step, band_step = bands * lanes, stride * LANES
-    for block, kernel in enumerate(starts):
-        first = block * count * KERNELS
+    for tile, kernel in enumerate(starts):
+        first = tile * count * KERNELS
         here = ((row * cols + col) * kernels + kernel) * kernel_step + group * LANES
         for band in range(0, bands - BANDS + 1, BANDS):
             _wide_tile(
-                window, band * band_step, band_step, offsets, count, flat_blocks, first,
+                window, band * band_step, band_step, offsets, count, flat_tiles, first,
                 bias, kernel, flat_out, here + band * lanes, kernel_step, lanes,
             )  # fmt: skip
         for band in range(bands // BANDS * BANDS, bands):
             _narrow_tile(
-                window, band * band_step, band_step, offsets, count, flat_blocks, first,
+                window, band * band_step, band_step, offsets, count, flat_tiles, first,
                 bias, kernel, flat_out, here + band * lanes, kernel_step, lanes,
             )  # fmt: skip
 
@@ -271,15 +269,3 @@ def _window_offsets(kernels, bands, rows, cols, depth, multiple):
     for index in range(count):
         offsets[index] = (index // depth * bands + index % depth) * LANES
     return offsets
-
-
-@compiled
-def _blocks(weights, starts):
-    """Arrange weights (kernels, …) as ``(blocks, numbers, KERNELS)``."""
-    matrix = weights.reshape(len(weights), weights[:1].size)
-    blocks = np.empty((len(starts), matrix.shape[1], KERNELS), weights.dtype)
-    for block, start in enumerate(starts):
-        for k in range(KERNELS):
-            for index in range(matrix.shape[1]):
-                blocks[block, index, k] = matrix[start + k, index]
-    return blocks

@@ -1,5 +1,6 @@
 """`nn.Conv3d` on feature maps: which form of it is fastest, and its place in PyTorch's graph."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -47,7 +48,8 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
     if by_fourier and of_x >= fourier.PRODUCTS:
         in_pairs = in_bfloat16 and of_x % 2 == kernels % 2 == 0
         return _by_fourier(module, x, out, padding[2], in_pairs)
-    return _direct(x, weight, bias, out, padding, stride, in_bfloat16)
+    in_pairs = in_bfloat16 and stride == 2 and x.tape is None
+    return _direct(module, x, out, padding, in_pairs)
 
 
 def _padding(module: nn.Conv3d) -> tuple[int, int, int]:
@@ -56,13 +58,11 @@ def _padding(module: nn.Conv3d) -> tuple[int, int, int]:
     return (0, 0, 0) if module.padding == "valid" else module.padding
 
 
-def _direct(
-    x: Map, weight: Tensor, bias: Tensor | None, out: Store, padding: tuple, stride: int,
-    in_bfloat16: bool,
-) -> Map:  # fmt: skip
-    """`nn.functional.conv3d` with a stride along the bands only."""
-    in_pairs = in_bfloat16 and stride == 2 and x.tape is None
-    _convolve(x.store, weight, bias, padding, stride, out.array, in_pairs)
+def _direct(module: nn.Conv3d, x: Map, out: Store, padding: tuple[int, ...], in_pairs: bool) -> Map:
+    """The same with a stride along the bands only."""
+    weight, bias, stride = module.weight, module.bias, module.stride[2]
+    tiles = made_once(module, lambda: _tiles(weight, in_pairs))
+    _convolve(x.store, tiles, _bias(weight, bias), padding, weight.shape[2:], stride, out.array)
     how = x.tape is not None, weight, bias is not None, padding, stride, in_pairs
     return record(out, [x], partial(direct_backward, x.store, out, *how), weight, bias)
 
@@ -72,48 +72,43 @@ def direct_backward(
     in_pairs: bool,
 ) -> list[Tensor | None]:  # fmt: skip
     """Gradients of weight and bias; to `x` its own, if `with_x`."""
-    size, of_x = tuple(weight.shape[2:]), x.array
-    turned = weight.detach().flip(2, 3, 4).transpose(0, 1)
-    in_passing = turned[:0]
+    kernels, of_kernels, *size = weight.shape
+    number, of_x = x.norm.scale.dtype, x.array
+    tiles = np.empty((0, 0, 0, KERNELS), np.int32 if in_pairs else number)
     if with_x:  # the convolution of the output's gradient, turned around
         of_x = x.empty()
-        if size[:2] == (1, 1):
-            in_passing = turned
+        turned = _tiles(weight.detach().flip(2, 3, 4).transpose(0, 1))
+        if size[:2] == [1, 1]:
+            tiles = turned  # in passing
         else:
-            array = out.take_gradient_array()
+            array, no_bias = out.take_gradient_array(), np.zeros(of_kernels, number)
             out.add_gradient(array)
             around = tuple(s - 1 - p for s, p in zip(size, padding, strict=True))
-            _convolve(Store(array, out.used), turned, None, around, 1, of_x)
+            _convolve(Store(array, out.used), turned, no_bias, around, size, 1, of_x)
     of_weight, of_bias, sums = convolution.weight_gradient(
-        x.array, tuple(x.norm), x.used, padding, size, stride,
-        out.take_gradient().flat(), out.array.shape, _kernels_last(in_passing, in_pairs), of_x,
-        threads(),
+        x.array, tuple(x.norm), x.used, padding, tuple(size), stride, out.take_gradient().flat(),
+        out.array.shape, tiles, of_x, threads(),
     )  # fmt: skip
     if with_x:
         x.add_gradient(of_x, own=True)
-        x.sums = (x.gradients[-1].array, sums) if len(in_passing) else None
-    kernels, of_kernels, *_ = weight.shape
+        x.sums = (x.gradients[-1].array, sums) if tiles.size else None
     of_weight = torch.from_numpy(of_weight).view(kernels, *size[:2], of_kernels, size[2])
     return [of_weight.permute(0, 3, 1, 2, 4), torch.from_numpy(of_bias) if has_bias else None]
 
 
 def _convolve(
-    x: Store, weight: Tensor, bias: Tensor | None, padding: tuple, stride: int, out: np.ndarray,
-    in_pairs: bool = False,
+    x: Store, tiles: np.ndarray, bias: np.ndarray, padding: Sequence[int], size: Sequence[int],
+    stride: int, out: np.ndarray,
 ) -> None:  # fmt: skip
     convolution.convolve(
-        x.array, tuple(x.norm), padding, tuple(weight.shape[2:]), stride,
-        _kernels_last(weight, in_pairs), _bias(weight, bias), out, threads(),
-    )  # fmt: skip
+        x.array, tuple(x.norm), tuple(padding), tuple(size), stride, tiles, bias, out, threads()
+    )
 
 
-def _kernels_last(weight: Tensor, in_pairs: bool) -> np.ndarray:
-    """Arrange weights for `common/convolution.py`: (kernels out, rows, cols, kernels in, bands)."""
-    arranged = weight.detach().permute(0, 2, 3, 1, 4)
-    if not in_pairs:
-        return arranged.contiguous().numpy()
-    pairs = F.pad(arranged, (0, arranged.shape[4] % 2)).to(torch.bfloat16).contiguous()
-    return pairs.view(torch.int32).numpy()
+def _tiles(weight: Tensor, in_pairs: bool = False) -> np.ndarray:
+    """Arrange weights for `common/convolution.py`."""
+    by_places = weight.detach().permute(2, 3, 1, 4, 0)
+    return tiles_of(by_places.reshape(-1, *by_places.shape[3:]), KERNELS, in_pairs)
 
 
 def _by_fourier(module: nn.Conv3d, x: Map, out: Store, padding: int, in_pairs: bool) -> Map:

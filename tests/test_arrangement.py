@@ -39,6 +39,12 @@ def test_pairs_are_rounded_as_pytorch_rounds():
     assert torch.equal(pairs[held].view(torch.int16), expected[held].view(torch.int16))
 
 
+def test_the_last_of_an_odd_number_of_inputs_is_paired_with_zero():
+    weights = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])[..., None]
+    pairs = torch.from_numpy(tiles_of(weights, 1, in_pairs=True)).view(torch.bfloat16)
+    assert pairs.flatten().tolist() == [1, 2, 3, 0, 4, 5, 6, 0]
+
+
 def test_what_is_made_of_constant_weights_is_made_once():
     module, made = torch.nn.Linear(2, 2), []
 
