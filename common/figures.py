@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from common.files import write_file
 from common.outcome import Outcome
@@ -44,7 +44,8 @@ def draw_figures(outcome: Outcome) -> dict[str, Figure]:
         }
         figures = {name: figure for name, figure in figures.items() if figure is not None}
         for figure in figures.values():  # laid out once, not again for every file
-            for _ in range(2):  # the first time, labels are still to find their size
+            of_fixed_shape = any(axis.get_aspect() != "auto" for axis in figure.axes)
+            for _ in range(1 + of_fixed_shape):  # such axes shrink, and leave others more room
                 figure.get_layout_engine().execute(figure)
             figure.set_layout_engine(None)  # with "none" every file would be drawn twice
     return figures
@@ -93,8 +94,11 @@ def learning_curves(outcome: Outcome) -> Figure | None:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")
             low, high = axis.get_ylim()
-            short = high < 20 * low  # else the decades' own labels are enough
-            axis.yaxis.set_minor_formatter("{x:g}" if short else NullFormatter())
+            axis.yaxis.set_minor_formatter(NullFormatter())
+            if high < 20 * low:  # else the decades' own labels are enough
+                labelled = (2, 3, 5) if high > 4 * low else range(2, 10)
+                axis.yaxis.set_minor_locator(LogLocator(subs=labelled))
+                axis.yaxis.set_minor_formatter("{x:g}")
         axis.legend(frameon=False)
     return figure
 

@@ -258,7 +258,7 @@ def make_updates(
     device = pixels.device
     step.start_epoch(half_width(settings, number))
     targets = step.targets[pixels].cpu()
-    order, symmetries = draw(targets, recipe_of(settings), seed, number)
+    order, symmetries = draw(targets, step.recipe, seed, number)
     batches = pixels[order.to(device)].split(settings.batch_size)
     turned = [None] * len(batches)
     if symmetries is not None:

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from benchmarks.run import CONTESTANTS, in_turn, markdown
+from benchmarks.scaling import POINTS, SWEEPS
 from common.files import REPOSITORY
 
 ENVIRONMENT = {"device_name": "a machine", "threads": 2, "torch": "2", "python": "3", "commit": "c"}
@@ -34,6 +36,15 @@ def test_ratios_are_medians_over_rounds_of_how_many_times_better():
 
 def test_every_contestant_is_first_in_turn():
     assert {in_turn(number)[0] for number in range(3)} == set(CONTESTANTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("training pixels", 40), ("bands", 20), ("rows and columns", 12)]
+)
+def test_growth_can_be_measured(name, size):
+    values = POINTS[name](size, torch.device("cpu"))
+    assert values.keys() == SWEEPS[name][1].keys()
+    assert min(values.values()) > 0
 
 
 @pytest.mark.slow
