@@ -81,12 +81,13 @@ class Patches:
 def occluded(patches: Tensor, share: float) -> Tensor:
     """Hide a share of the pixels of patches ``(batch, 1, P, P, bands)`` at random: as zeros.
 
-    The central pixel, whose class it is, stays.
+    The central pixel, whose class it is, stays.  What is seen is scaled up, as in dropout, so that
+    averages over a patch are about those of patches that are seen whole.
     """
     seen = torch.rand(patches.shape[:4], device=patches.device) >= share
     centre = patches.shape[2] // 2
     seen[:, :, centre, centre] = True
-    return patches * seen[..., None]
+    return patches * (seen / (1 - share))[..., None]
 
 
 @functools.cache

@@ -32,9 +32,10 @@ class Recipe:
     symmetries : bool
         Each patch is turned or mirrored otherwise every time it is seen.
     occlusion : float
-        Share of a patch's pixels, all but the central one, that are hidden each time it is seen:
-        Haut et al., "Hyperspectral Image Classification Using Random Occlusion Data Augmentation",
-        IEEE GRSL 2019, hide a rectangle of them.
+        Share of a patch's pixels, all but the central one, that are hidden each time it is seen,
+        while the others are scaled up: see `common.patches.occluded`.  Haut et al., "Hyperspectral
+        Image Classification Using Random Occlusion Data Augmentation", IEEE GRSL 2019, hide a
+        rectangle of them.
     small_patches : float
         Share of the epochs, the first ones, in which patches are one pixel smaller on every side,
         where they then are 5×5 at least: half the time, for what can be learnt from these as well.
