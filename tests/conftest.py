@@ -1,6 +1,7 @@
 """What several test files use."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from common.scene import data_directory
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests try Ctrl-C
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = (data_directory(), REPOSITORY.parent / "shared" / "data")
