@@ -95,7 +95,7 @@ def learning_curves(outcome: Outcome) -> Figure | None:
             axis.yaxis.set_major_formatter("{x:g}")
             low, high = axis.get_ylim()
             axis.yaxis.set_minor_formatter(NullFormatter())
-            if high < 20 * low:  # else the decades' own labels are enough
+            if high < 100 * low:  # else the decades' own labels are enough
                 labelled = (2, 3, 5) if high > 4 * low else range(2, 10)
                 axis.yaxis.set_minor_locator(LogLocator(subs=labelled))
                 axis.yaxis.set_minor_formatter("{x:g}")
