@@ -107,8 +107,8 @@ def _convolve(
 
 def _tiles(weight: Tensor, in_pairs: bool = False) -> np.ndarray:
     """Arrange weights for `common/convolution.py`."""
-    by_places = weight.detach().permute(2, 3, 1, 4, 0)
-    return tiles_of(by_places.reshape(-1, *by_places.shape[3:]), KERNELS, in_pairs)
+    by_bands = _by_places(weight).transpose(1, 2).reshape(-1, weight.shape[4], len(weight))
+    return tiles_of(by_bands, KERNELS, in_pairs)
 
 
 def _by_fourier(module: nn.Conv3d, x: Map, out: Store, padding: int, in_pairs: bool) -> Map:
