@@ -103,7 +103,7 @@ CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 case $mode in
 "")
     make_venv requirements.txt
-    .venv/bin/python -m common.download
+    .venv/bin/python -m common download
     ;;
 demo)
     make_venv requirements.txt

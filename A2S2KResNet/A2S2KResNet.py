@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
 
-from common.interrupts import end_silently_until_main
-from common.memory import collect_garbage_rarely
+from common.system.interrupts import end_silently_until_main
+from common.system.memory import collect_garbage_rarely
 
 if __name__ == "__main__":
     end_silently_until_main()
@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.cli import main
 from common.layers import (
     BatchNormReLU,
     ConvBNReLU,
@@ -33,6 +32,7 @@ from common.layers import (
     neighbour_gates,
     spectral_length,
 )
+from common.run.cli import main
 from common.settings import Settings
 
 DEFAULTS = Settings(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
 
-from common.interrupts import end_silently_until_main
-from common.memory import collect_garbage_rarely
+from common.system.interrupts import end_silently_until_main
+from common.system.memory import collect_garbage_rarely
 
 if __name__ == "__main__":
     end_silently_until_main()
@@ -22,7 +22,6 @@ if __name__ == "__main__":
 
 from torch import Tensor, nn
 
-from common.cli import main
 from common.layers import (
     BatchNormReLU,
     ConvBNReLU,
@@ -30,6 +29,7 @@ from common.layers import (
     kernels_as_bands,
     spectral_length,
 )
+from common.run.cli import main
 from common.settings import Settings
 
 DEFAULTS = Settings(

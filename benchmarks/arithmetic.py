@@ -17,14 +17,13 @@ from torch import nn
 
 from benchmarks.flags import add_device_and_out, output_folder
 from benchmarks.measure import NETWORKS, Ours, times
-from common.device import PRECISIONS, choose_device, make_deterministic
-from common.errors import OneLineParser, run_program
-from common.files import write_file
-from common.fused import use_fast_form
-from common.graph import as_tensor
-from common.memory import keep_freed_memory
-from common.report import describe_environment
-from common.scene import load_scene
+from common.fast import use_fast_form
+from common.fast.cpu.tape import as_tensor
+from common.scenes.scene import load_scene
+from common.system.device import PRECISIONS, choose_device, describe_environment, make_deterministic
+from common.system.errors import OneLineParser, run_program
+from common.system.files import write_file
+from common.system.memory import keep_freed_memory
 
 PATCHES, SIZE, BANDS, CLASSES = 16, 7, 200, 16
 

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from common.errors import InputError
-from common.files import REPOSITORY
-from common.flags import file_name
+from common.system.errors import InputError
+from common.system.files import REPOSITORY
+from common.system.flags import file_name
 
 
 def add_device_and_out(parser: argparse.ArgumentParser) -> None:

@@ -16,16 +16,16 @@ import torch
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
 from benchmarks import plain
 from benchmarks.plain_networks import PLAIN
-from common.device import PRECISIONS, make_deterministic
-from common.fused import use_fast_form
-from common.memory import keep_freed_memory
-from common.patches import Patches
-from common.predict import predict
-from common.preprocess import fit_pca_scaling
-from common.scene import Scene, load_scene
+from common.fast import use_fast_form
+from common.samples.patches import Patches
+from common.samples.preprocess import fit_pca_scaling
+from common.samples.random_split import random_split
+from common.scenes.scene import Scene, load_scene
 from common.settings import Settings
-from common.split import random_split
-from common.train import training_step
+from common.system.device import PRECISIONS, make_deterministic
+from common.system.memory import keep_freed_memory
+from common.training.predict import predict
+from common.training.train import training_step
 from SSRN.SSRN import SSRN
 
 NETWORKS = {"A2S2KResNet": A2S2KResNet, "SSRN": SSRN}

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.plain_networks import PLAIN
-from common.scene import load_scene
-from common.split import random_split
+from common.samples.random_split import random_split
+from common.scenes.scene import load_scene
 
 BATCH_SIZE = 16
 HALF_WIDTH = 3

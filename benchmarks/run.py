@@ -16,11 +16,10 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks.flags import add_device_and_out, output_folder
-from common.device import choose_device, choose_precision
-from common.errors import OneLineParser, run_program
-from common.files import REPOSITORY, write_file
-from common.flags import count
-from common.report import describe_environment
+from common.system.device import choose_device, choose_precision, describe_environment
+from common.system.errors import OneLineParser, run_program
+from common.system.files import REPOSITORY, write_file
+from common.system.flags import count
 
 MODELS = ["A2S2KResNet", "SSRN"]
 CONTESTANTS = ["plain", "fp32", "bf16"]

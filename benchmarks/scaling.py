@@ -17,18 +17,23 @@ import torch
 
 from benchmarks.flags import add_device_and_out, output_folder
 from benchmarks.measure import NETWORKS, times
-from common.device import PRECISIONS, choose_device, choose_precision, make_deterministic
-from common.errors import OneLineParser, run_program
-from common.files import REPOSITORY, write_file
-from common.flags import count
-from common.fused import use_fast_form
-from common.memory import keep_freed_memory
-from common.patches import Patches
-from common.predict import predict
-from common.preprocess import fit_pca_scaling
-from common.report import describe_environment
+from common.fast import use_fast_form
+from common.samples.patches import Patches
+from common.samples.preprocess import fit_pca_scaling
 from common.settings import Settings
-from common.train import make_updates, training_step
+from common.system.device import (
+    PRECISIONS,
+    choose_device,
+    choose_precision,
+    describe_environment,
+    make_deterministic,
+)
+from common.system.errors import OneLineParser, run_program
+from common.system.files import REPOSITORY, write_file
+from common.system.flags import count
+from common.system.memory import keep_freed_memory
+from common.training.predict import predict
+from common.training.train import make_updates, training_step
 
 CLASSES, MAPPED_PIXELS = 16, 16_384
 SWEEPS = {  # what grows: (sizes, what is measured)

@@ -1,6 +1,6 @@
 """What the layer tables of both networks share, in plain `torch.nn`.
 
-`common/fused.py` has faster forms of these and of convolutions.
+`common/fast/__init__.py` has faster forms of these and of convolutions.
 """
 
 import torch
@@ -71,7 +71,7 @@ def neighbour_gates(averages: Tensor, weight: Tensor) -> Tensor:
 
 
 def has_gates(module: WeightedSum) -> bool:
-    """Whether its weights are `neighbour_gates`, and nobody looks at them as `common.attention`."""
+    """Whether its weights are `neighbour_gates`, and nobody looks at them."""
     return hasattr(module, "gates") and "weights" not in vars(module)
 
 

@@ -4,8 +4,8 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
-from common.errors import InputError
 from common.settings import Settings
+from common.system.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Recipe:
     balance : float
         An epoch draws as many pixels as there are to train on.  With 0 it takes each once, with
         1 all classes equally often; in between, a class's share is its size to the 1 - `balance`.
-        See `common.draws`.
+        See `common.samples.even_draws`.
     symmetries : bool
         Each patch is turned or mirrored otherwise every time it is seen.
     occlusion : float
         Share of a patch's pixels, all but the central one, that are hidden each time it is seen,
-        while the others are scaled up: see `common.patches.occluded`.  Haut et al., "Hyperspectral
+        while the others are scaled up: see `patches.occluded`.  Haut et al., "Hyperspectral
         Image Classification Using Random Occlusion Data Augmentation", IEEE GRSL 2019, hide a
         rectangle of them.
     small_patches : float

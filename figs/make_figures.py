@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
-from common.errors import OneLineParser, run_program
-from common.figures import encoded, maps
-from common.files import write_file
-from common.outcome import read_outcome
+from common.reporting.figures import encoded, maps
+from common.reporting.read_results import read_outcome
+from common.system.errors import OneLineParser, run_program
+from common.system.files import write_file
 from figs.architectures import draw_network
 from figs.blocks import draw_efr, draw_kernel_attention
 from SSRN.SSRN import SSRN

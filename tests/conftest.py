@@ -9,10 +9,10 @@ import pytest
 import scipy.io
 import torch
 
-import common.experiment
-import common.mapping
-from common.files import REPOSITORY
-from common.scene import data_directory
+import common.run.experiment
+import common.run.map_scene
+from common.scenes.scene import data_directory
+from common.system.files import REPOSITORY
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
@@ -66,6 +66,6 @@ def without_pages():
     Runs that tests start as programs leave theirs.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.experiment, "add_page", lambda out: None)
-        patch.setattr(common.mapping, "add_page", lambda out: None)
+        patch.setattr(common.run.experiment, "add_page", lambda out: None)
+        patch.setattr(common.run.map_scene, "add_page", lambda out: None)
         yield

@@ -8,7 +8,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from common.files import REPOSITORY
+from common.system.files import REPOSITORY
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -58,7 +58,10 @@ def test_conda_environment_has_the_same_versions():
 
 def test_reading_a_geotiff_without_rasterio_names_the_tested_version():
     pinned = pins("requirements-test.txt")["rasterio"]
-    assert f"pip install rasterio=={pinned}" in (REPOSITORY / "common/georeference.py").read_text()
+    assert (
+        f"pip install rasterio=={pinned}"
+        in (REPOSITORY / "common/scenes/georeference.py").read_text()
+    )
     [extra] = PROJECT["optional-dependencies"]["geotiff"]
     assert extra in PROJECT["optional-dependencies"]["test"]
 

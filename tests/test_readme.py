@@ -10,36 +10,36 @@ import pytest
 import scipy.io
 
 from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
-from common import results_table
-from common.arrayfile import open_array
-from common.cli import build_parser, main
-from common.files import REPOSITORY
-from common.report import report_text
-from common.results import RUN_FILES
-from common.scene import load_scene
-from common.scenefile import Description
-from tests.test_arrayfile import save_geotiff
+from common.reporting.report import report_text
+from common.reporting.results_folder import RUN_FILES
+from common.run.cli import build_parser, main
+from common.scenes.array_file import open_array
+from common.scenes.scene import load_scene
+from common.scenes.scene_file import Description
+from common.system.files import REPOSITORY
+from common.tables import readme_tables
+from tests.scenes.test_array_file import save_geotiff
 
 PUBLISHED = REPOSITORY / "results" / "published"
 README = (REPOSITORY / "README.md").read_text()
 
 
 def test_results_table_is_made_from_the_reports():
-    assert results_table.main(["--check"]) == 0
+    assert readme_tables.main(["--check"]) == 0
 
 
 @pytest.mark.parametrize("table", ["results", "splits", "speed", "reliability"])
 def test_an_old_table_is_noticed(table, tmp_path, monkeypatch, capsys):
-    end = results_table.END.format(table)
+    end = readme_tables.END.format(table)
     old = README.replace(end, "| made up |\n" + end)
     assert old != README
     (tmp_path / "README.md").write_text(old)
     for folder in ("results/published", "benchmarks/results"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
-    monkeypatch.setattr(results_table, "REPOSITORY", tmp_path)
-    assert results_table.main(["--check"]) == 1
+    monkeypatch.setattr(readme_tables, "REPOSITORY", tmp_path)
+    assert readme_tables.main(["--check"]) == 1
     assert "its tables are old" in capsys.readouterr().err
-    assert results_table.main([]) == 0
+    assert readme_tables.main([]) == 0
     assert (tmp_path / "README.md").read_text() == README
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import REPOSITORY
+from common.system.files import REPOSITORY
 
 # Stands for python3 and for .venv/bin/python: writes its arguments down; "-m venv" puts a copy of
 # it into .venv.  $STUB_FAILS names the module that exits with status 1, or "old" for a Python that
@@ -92,13 +92,13 @@ def test_no_mode_makes_venv_once_and_fetches_the_scenes(copy, tmp_path):
     assert copy.calls == [
         "-m venv --clear .venv",
         f"{PIP} requirements.txt",
-        "-m common.download",
+        "-m common download",
     ]
     assert process.stdout.endswith(
         "\n.venv is ready, with Python 3.11.0: source .venv/bin/activate\n"
     )
     process = copy.run(cwd=Path("/"))
-    assert copy.calls == ["-m common.download"]
+    assert copy.calls == ["-m common download"]
     assert f"it was there already, so PYTHON={copy.python} was not used" in process.stdout
 
 
@@ -108,7 +108,7 @@ def test_python_relative_to_the_working_directory(copy, tmp_path):
 
 
 def test_status_of_the_download_is_passed_on(copy):
-    assert copy.run(fails="common.download").returncode == 1
+    assert copy.run(fails="common.scenes.download").returncode == 1
 
 
 def test_demo(copy):
@@ -151,7 +151,7 @@ def test_changed_requirements_are_installed(copy):
     with (copy.root / "requirements.txt").open("a") as file:
         file.write("another==1.0\n")
     copy.run()
-    assert copy.calls == [f"{PIP} requirements.txt", "-m common.download"]
+    assert copy.calls == [f"{PIP} requirements.txt", "-m common download"]
 
 
 def test_failed_installation_is_told_and_finished_by_the_next_call(copy):
@@ -162,7 +162,7 @@ def test_failed_installation_is_told_and_finished_by_the_next_call(copy):
     )
     assert process.stderr.count("\n") == 1
     assert copy.run().returncode == 0
-    assert copy.calls == [f"{PIP} requirements.txt", "-m common.download"]
+    assert copy.calls == [f"{PIP} requirements.txt", "-m common download"]
 
 
 def test_half_made_venv_is_made_anew(copy):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from common.arrayfile import open_array
-from common.files import REPOSITORY
+from common.scenes.array_file import open_array
+from common.system.files import REPOSITORY
 from tests.conftest import original
 
 pytestmark = pytest.mark.slow

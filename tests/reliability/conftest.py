@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from common.files import REPOSITORY, write_file
-from common.report import describe_environment
+from common.system.device import describe_environment
+from common.system.files import REPOSITORY, write_file
 
 FIGURES = pytest.StashKey[dict]()
 

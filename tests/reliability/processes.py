@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 
-import common.checkpoint
-import common.experiment
-from common.cli import main
-from common.interrupts import end_silently_until_main
+import common.run.experiment
+import common.training.checkpoint
+from common.run.cli import main
+from common.system.interrupts import end_silently_until_main
 
 FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "--precision", "fp32"]
 SCRIPTS = ("SSRN", "A2S2KResNet")
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["common.cli", *(f"{name}.{name}" for name in SCRIPTS)])
+FORKED.set_forkserver_preload(["common.run.cli", *(f"{name}.{name}" for name in SCRIPTS)])
 
 
 def start(
@@ -66,9 +66,9 @@ def _run(model: str, arguments: list[str], log: Path, page: bool, largest_file: 
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), sys.stderr.fileno())
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     torch.set_num_threads(1)
-    common.checkpoint.LARGEST_COST = 1e9
+    common.training.checkpoint.LARGEST_COST = 1e9
     if not page:
-        common.experiment.add_page = lambda out: None
+        common.run.experiment.add_page = lambda out: None
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     module = importlib.import_module(f"{model}.{model}")

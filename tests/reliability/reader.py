@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from common.errors import InputError
-from common.scene import load_scene
-from common.weights import load_weights
+from common.scenes.scene import load_scene
+from common.system.errors import InputError
+from common.training.weights_file import load_weights
 
 SAFETY_NET = 4 << 30  # bytes: allocating more fails, before the machine suffers
 

@@ -17,9 +17,9 @@ import numpy as np
 import scipy.io
 import torch
 
-from common.weights import save_weights
-from tests.test_arrayfile import save_envi, save_geotiff
-from tests.test_export import toy_weights
+from common.training.weights_file import save_weights
+from tests.run.test_export import toy_weights
+from tests.scenes.test_array_file import save_envi, save_geotiff
 
 CUBE = np.random.default_rng(0).integers(0, 4000, (6, 5, 9)).astype(np.uint16)
 FLOATS = CUBE.astype(np.float32)

@@ -5,8 +5,8 @@ import random
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from common import download
-from common.errors import InputError
+from common.scenes import download
+from common.system.errors import InputError
 
 FILE = random.Random(1).randbytes(200_000)
 BLOB = hashlib.sha1(b"blob %d\0" % len(FILE) + FILE).hexdigest()

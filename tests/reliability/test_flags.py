@@ -19,15 +19,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import A2S2KResNet.A2S2KResNet
+import baselines.SVM
 import SSRN.SSRN
-import SVM.SVM
 from benchmarks import arithmetic, run, scaling
-from common import download, export, page, paper_table, results_table
-from common.classifier import Trained
-from common.cli import main, run_script
-from common.files import REPOSITORY
-from common.mapping import evaluate
-from common.report import describe_environment
+from common.reporting import page
+from common.run import export
+from common.run.cli import main, run_script
+from common.run.map_scene import evaluate
+from common.scenes import download
+from common.system.device import describe_environment
+from common.system.files import REPOSITORY
+from common.tables import paper_table, readme_tables
+from common.training.classifier import Trained
 from figs import make_figures
 
 FAULT = "wrong flags, alone and together"
@@ -37,12 +40,12 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
         main, A2S2KResNet.A2S2KResNet.A2S2KResNet, A2S2KResNet.A2S2KResNet.DEFAULTS
     ),
     "SSRN": functools.partial(main, SSRN.SSRN.SSRN, SSRN.SSRN.DEFAULTS),
-    "SVM": functools.partial(run_script, SVM.SVM.SVM, SVM.SVM.DEFAULTS),
+    "SVM": functools.partial(run_script, baselines.SVM.SVM, baselines.SVM.DEFAULTS),
     "download": download.main,
     "page": page.main,
     "paper_table": paper_table.main,
     "export": export.main,
-    "results_table": results_table.main,
+    "results_table": readme_tables.main,
     "make_figures": make_figures.main,
     "benchmarks.run": run.main,
     "benchmarks.arithmetic": arithmetic.main,
@@ -153,7 +156,7 @@ TOGETHER = {
     "--overwrite: say with --out": ["--overwrite"],
     "--resume and --overwrite do not go": ["--resume", "--overwrite", "--out", "x"],
     "use a larger -vs": ["-vs", "0.2"],
-    "PaviaU.mat: no such file; fetch it with: python -m common.download UP --data-dir 'no where'": [
+    "PaviaU.mat: no such file; fetch it with: python -m common download UP --data-dir 'no where'": [
         "--data-dir",
         "no where",
     ],
@@ -279,8 +282,11 @@ def test_without_permission(closed_folder, tried):
     ("command", "line"),
     [
         (["A2S2KResNet/A2S2KResNet.py", "-vs", "1.5"], "A2S2KResNet.py: error: argument -vs"),
-        (["SVM/SVM.py", "--recipe", "fast"], "SVM.py: error: unrecognized arguments: --recipe"),
-        (["-m", "common.page", "no"], "python -m common.page: error: no: no report.json"),
+        (
+            ["baselines/SVM.py", "--recipe", "fast"],
+            "SVM.py: error: unrecognized arguments: --recipe",
+        ),
+        (["-m", "common", "page", "no"], "python -m common page: error: no: no report.json"),
         (["figs/make_figures.py", "x"], "make_figures.py: error: unrecognized arguments: x"),
     ],
 )

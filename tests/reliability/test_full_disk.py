@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from common.cli import main
-from common.georeference import GeotiffPosition, map_writer
+from common.run.cli import main
+from common.scenes.georeference import GeotiffPosition, map_writer
 from SSRN.SSRN import DEFAULTS, SSRN
 from tests.reliability.processes import SCRIPTS, bits, run, said, start
 

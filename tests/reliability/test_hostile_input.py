@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.files import REPOSITORY
+from common.system.files import REPOSITORY
 from tests.reliability.strangers import HOSTILE, MARKER, SAMPLES
 
 SECONDS, MEBIBYTES = 10, 256  # as the README says

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import run_program
-from common.files import REPOSITORY, UNFINISHED
-from common.interrupts import EXCEPTIONS
+from common.system.errors import run_program
+from common.system.files import REPOSITORY, UNFINISHED
+from common.system.interrupts import EXCEPTIONS
 from tests.reliability.processes import SCRIPTS, bits, said, start
 
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}

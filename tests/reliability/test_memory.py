@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-import common.predict
-from common.errors import InputError
-from common.memory import keep_freed_memory, told_if_memory_is_short
-from common.network import build
-from common.patches import Patches
-from common.predict import predict
+import common.training.predict
+from common.samples.patches import Patches
+from common.system.errors import InputError
+from common.system.memory import keep_freed_memory, told_if_memory_is_short
+from common.training.network_classifier import build
+from common.training.predict import predict
 from tests.reliability.processes import FORKED, SCRIPTS
 from tests.reliability.reader import memory
 
@@ -28,7 +28,7 @@ def classify_within(model: str, pieces: int | None, answer: Path) -> None:
     """Classify a toy scene in this process, with so many free pieces of memory."""
     keep_freed_memory()
     # 16 patches side by side are the least that takes less memory: batches of more than these.
-    common.predict.BYTES_PER_BATCH["cpu"] *= 8
+    common.training.predict.BYTES_PER_BATCH["cpu"] *= 8
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = getattr(sys.modules[f"{model}.{model}"], model)
@@ -67,13 +67,13 @@ def take_all_memory_but(pieces: int) -> list[torch.Tensor]:
 
 def record_batches() -> list[int]:
     """Return a list that will hold the size of every batch that is tried."""
-    batches, by_halves = [], common.predict._or_by_halves
+    batches, by_halves = [], common.training.predict._or_by_halves
 
     def recording(function, rows):
         batches.append(len(rows))
         return by_halves(function, rows)
 
-    common.predict._or_by_halves = recording
+    common.training.predict._or_by_halves = recording
     return batches
 
 

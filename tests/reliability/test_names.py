@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 import A2S2KResNet.A2S2KResNet
-import common.results
-from common.arrayfile import open_array
-from common.cli import run_script
-from common.page import write_page
-from common.paper_table import main as paper_table
-from common.table_formats import LATEX, csv_text
+import common.reporting.results_folder
+from common.reporting.page import write_page
+from common.run.cli import run_script
+from common.scenes.array_file import open_array
+from common.tables.paper_table import main as paper_table
+from common.tables.table_formats import LATEX, csv_text
 from tests.reliability.test_flags import Majority
-from tests.test_arrayfile import save_envi, save_geotiff
+from tests.scenes.test_array_file import save_envi, save_geotiff
 
 FAULT = "hostile names of scenes and classes"
 HOW = (
@@ -67,7 +67,7 @@ def place(tmp_path, monkeypatch):
     """A repository deep in a folder, with its results, and what else was there."""
     repository = tmp_path / "a" / "b" / "repository"
     (repository / "results").mkdir(parents=True)
-    monkeypatch.setattr(common.results, "REPOSITORY", repository)
+    monkeypatch.setattr(common.reporting.results_folder, "REPOSITORY", repository)
     monkeypatch.chdir(repository)
     return tmp_path
 

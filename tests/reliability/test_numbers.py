@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import A2S2KResNet.A2S2KResNet
+import baselines.SVM
 import SSRN.SSRN
-import SVM.SVM
-from common.cli import main, run_script
-from common.page import write_page
-from common.patches import Patches
+from common.reporting.page import write_page
+from common.run.cli import main, run_script
+from common.samples.patches import Patches
 
 FAULT = "strange numbers in a scene"
 HOW = (
@@ -28,7 +28,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "A2S2KResNet": functools.partial(
         main, A2S2KResNet.A2S2KResNet.A2S2KResNet, A2S2KResNet.A2S2KResNet.DEFAULTS
     ),
-    "SVM": functools.partial(run_script, SVM.SVM.SVM, SVM.SVM.DEFAULTS),
+    "SVM": functools.partial(run_script, baselines.SVM.SVM, baselines.SVM.DEFAULTS),
 }
 QUICK = ["-e", "1", "-k", "2", "--device", "cpu", "--precision", "fp32"]
 STRIPES = np.indices((12, 10))[0] // 4 + 1  # three classes of 40 pixels

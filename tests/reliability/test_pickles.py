@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 import SSRN.SSRN
-from common import page, paper_table
-from common.checkpoint import FILES
-from common.cli import main
+from common.reporting import page
+from common.run.cli import main
+from common.tables import paper_table
+from common.training.checkpoint import FILES
 from tests.reliability.strangers import MARKER, Pickled
 
 FAULT = "results that would run code"

@@ -8,11 +8,11 @@ import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import common.experiment
-import common.page
+import common.reporting.page
+import common.run.experiment
 from A2S2KResNet import A2S2KResNet
-from common.memory import give_back_memory
-from common.network import NetworkClassifier
+from common.system.memory import give_back_memory
+from common.training.network_classifier import NetworkClassifier
 from SSRN import SSRN
 from tests.reliability.processes import FORKED
 from tests.reliability.reader import memory
@@ -36,8 +36,10 @@ def one_run(number: int, toy_data: Path, folder: Path) -> None:
         kernel=4,
         precision="fp32",
     )
-    common.experiment.add_page = common.page.write_page if number % 3 == 0 else lambda out: None
-    common.experiment.train_and_test(make, settings)
+    common.run.experiment.add_page = (
+        common.reporting.page.write_page if number % 3 == 0 else lambda out: None
+    )
+    common.run.experiment.train_and_test(make, settings)
 
 
 def soak(runs: int, toy_data: Path, folder: Path, answers: Connection) -> None:

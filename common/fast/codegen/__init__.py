@@ -1,0 +1,1 @@
+"""Loops and vectors that Numba compiles."""

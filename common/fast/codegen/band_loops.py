@@ -1,0 +1,89 @@
+"""Loops over the bands of feature maps, each made from a line of arithmetic on vectors."""
+
+from collections.abc import Callable, Iterable
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from common.fast.codegen.vectors import Code, Vector
+
+
+def along_bands(
+    body: Callable[..., Iterable[Vector]],
+    inputs: int,
+    lanes: int = 0,
+    numbers: int = 0,
+    outputs: int = 0,
+    sums: int = 0,
+):
+    """Make a function for compiled code that applies `body` band by band.
+
+    It is called as ``f(count, *inputs, *lanes, *numbers, *outputs, *sums)``: `count` bands; an
+    input and an output are ``array, at, step``, elements from one band to the next; lanes, the same
+    16 numbers in every band, are ``array, at``; sums, to which is added, too.  `body` gets vectors
+    of inputs, lanes and numbers, and returns those of outputs and sums.
+    """
+
+    @intrinsic
+    def function(_, count, *arguments):
+        def generate(context, builder, signature, values):
+            code = Code(context, builder, arguments[0].dtype)
+            packed = values[1]
+            left = [(kind, builder.extract_value(packed, i)) for i, kind in enumerate(arguments)]
+
+            def pointer():
+                (array_type, array), (_, at) = left.pop(0), left.pop(0)
+                return code.pointer(array_type, array, at)
+
+            def row():
+                return pointer(), left.pop(0)[1]
+
+            in_rows = [row() for _ in range(inputs)]
+            constant = [code.load(pointer()) for _ in range(lanes)]
+            constant += [code.repeated(left.pop(0)[1]) for _ in range(numbers)]
+            out_rows = [row() for _ in range(outputs)]
+            places = [pointer() for _ in range(sums)]
+
+            def step(band, totals):
+                vectors = [code.load(code.moved(p, band, by)) for p, by in in_rows]
+                results = list(body(*vectors, *constant))
+                for (place, by), result in zip(out_rows, results, strict=False):
+                    code.store(result, code.moved(place, band, by))
+                return [t + r for t, r in zip(totals, results[outputs:], strict=True)]
+
+            totals = code.loop(values[0], [code.load(p) for p in places], step)
+            for place, total in zip(places, totals, strict=True):
+                code.store(total, place)
+            return context.get_dummy_value()
+
+        return types.void(count, types.BaseTuple.from_types(arguments)), generate
+
+    return function
+
+
+@intrinsic
+def fetch(_, array, at, count):
+    """Ask for `count` times 64 bytes, from the element `at` on, to be brought to the cache."""
+
+    def generate(context, builder, signature, values):
+        code, kinds = Code(context, builder, array.dtype), signature.args
+        start, count = code.pointer(kinds[0], values[0], values[1]), values[2]
+        step = count.type(64 // (array.dtype.bitwidth // 8))
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        prefetch = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
+            "llvm.prefetch.p0i8",
+        )
+
+        def ask(index, sums):
+            place = builder.bitcast(code.moved(start, index, step), byte)
+            builder.call(prefetch, [place, number(0), number(2), number(1)])
+            return sums
+
+        code.loop(count, [], ask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), generate

@@ -1,0 +1,1 @@
+"""The layers on a GPU, compiled by Triton."""

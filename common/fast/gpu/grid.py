@@ -1,0 +1,75 @@
+"""How maps are shared among a GPU's programs, and the sums over them that are made in passing."""
+
+import math
+
+import torch
+import triton
+from torch import Tensor
+
+from common.fast.gpu import norm_kernels
+from common.fast.pytorch import CHANNELS_LAST
+
+PROGRAMS = 132  # to share a map among, at least: a large GPU has as many processors
+
+
+class Grid:
+    """How a map (patches, kernels, rows, cols, bands) is shared among programs."""
+
+    def __init__(self, shape: torch.Size, largest_block: int = 128) -> None:
+        self.patches, self.kernels, self.size = shape[0], shape[1], tuple(shape[2:])
+        self.places = math.prod(self.size)
+        self.width = power_of_2(self.kernels)
+        self.block = min(largest_block, power_of_2(self.places), max(16, 4096 // self.width))
+        blocks = triton.cdiv(self.places, self.block)
+        parts = min(blocks, triton.cdiv(PROGRAMS, self.patches))
+        self.chunk = triton.cdiv(blocks, parts) * self.block
+        self.parts = triton.cdiv(self.places, self.chunk)
+        self.programs = self.patches * self.parts
+        self.numbers = self.patches * self.places
+
+    def sums(self, like: Tensor, *sizes: int) -> Tensor:
+        """Make room for partial sums (patches, parts, *sizes)."""
+        return like.new_empty(self.patches, self.parts, *sizes, dtype=torch.float32)
+
+    def run(self, kernel, *arguments, **constants) -> None:
+        """Launch a kernel."""
+        kernel[self.patches, self.parts](
+            *arguments, kernels=self.kernels, width=self.width, block=self.block,
+            num_warps=8, num_stages=1, **constants,  # loops without products say their own stages
+        )  # fmt: skip
+
+
+def power_of_2(number: int) -> int:
+    """The next power of two, 16 at least: what Triton's products of matrices take."""
+    return max(16, triton.next_power_of_2(number))
+
+
+def kept(ctx, grid: Grid, out: Tensor, sums: Tensor, *saved: Tensor | None):
+    """Keep what a layer's backward pass needs; return the layer's output and its sums."""
+    ctx.grid = grid
+    ctx.save_for_backward(*saved)
+    ctx.mark_non_differentiable(sums)
+    ctx.set_materialize_grads(False)
+    return out, sums
+
+
+def with_sums(x: Tensor, sums: Tensor) -> Tensor:
+    """Remember a map's sums with it, which must not be changed in place from then on."""
+    x.sums = sums
+    return x
+
+
+def sums_of(x: Tensor) -> Tensor:
+    """A map's sums (patches, parts, 4, kernels), made now unless the layer before has made them."""
+    if not hasattr(x, "sums"):
+        grid = Grid(x.shape)
+        x.sums = grid.sums(x, 4, grid.kernels)
+        grid.run(norm_kernels.sums_of, x.detach(), x.sums, grid.places, grid.chunk)
+    return x.sums
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """Return a map with its kernels innermost: the very same, with its sums, if they are."""
+    if x.is_contiguous(memory_format=CHANNELS_LAST):
+        return x
+    return x.contiguous(memory_format=CHANNELS_LAST)

@@ -1,0 +1,187 @@
+"""The layers' form on a GPU, compiled by Triton: every layer takes one to three launches.
+
+A training step of 16 patches is so little work for a GPU that its time is the number of launches,
+each of a few microseconds, even from a CUDA graph.  PyTorch's own layers take 400 of them, its
+convolutions among them several times what they need with 24 kernels.  Here batch norms go with
+their ReLUs and shortcuts, and convolutions, norms and weighted sums give in passing the sums over
+their output (`Tensor.sums`) that the next layer needs.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from common.fast.gpu import norm_kernels, sum_kernels
+from common.fast.gpu.conv import conv, try_out
+from common.fast.gpu.grid import Grid, kept, laid_out, sums_of, with_sums
+from common.fast.pytorch import CHANNELS_LAST
+from common.layers import BatchNormReLU, WeightedSum, has_gates
+
+__all__ = ["batch_norm_relu", "conv", "try_out", "weighted_sum"]
+
+MOST_KERNELS = 128  # of a map whose kernels a program holds all at once
+
+
+def batch_norm_relu(
+    module: nn.BatchNorm3d | BatchNormReLU, x: Tensor, shortcut: Tensor | None = None
+) -> Tensor:
+    """`BatchNormReLU`, or a batch norm alone."""
+    if module.num_features > MOST_KERNELS:
+        own = (x,) if shortcut is None else (x, shortcut)
+        return type(module).forward(module, *own)
+    x = laid_out(x)
+    x_sums = sums_of(x) if module.training else None
+    return _Norm.apply(x, shortcut, module.weight, module.bias, x_sums, module)
+
+
+class _Norm(torch.autograd.Function):
+    """relu?(BN(relu?(x)) [+ shortcut])."""
+
+    @staticmethod
+    def forward(ctx, x, shortcut, weight, bias, x_sums, module):
+        if shortcut is not None:
+            shortcut = shortcut.contiguous(memory_format=CHANNELS_LAST)
+        out, grid = torch.empty_like(x), Grid(x.shape)
+        saved = weight.new_empty(2, grid.kernels)
+        ctx.constants = {
+            "relu_before": getattr(module, "relu_before", False),
+            "relu_after": getattr(module, "relu", False),
+            "training": module.training,
+        }
+        programs = x_sums.shape[0] * x_sums.shape[1] if module.training else 0
+        grid.run(
+            norm_kernels.normalise, x, shortcut, out, x_sums, weight, bias,
+            module.running_mean, module.running_var, module.num_batches_tracked, saved,
+            module.momentum, module.eps, grid.places, grid.chunk, programs, grid.numbers,
+            **ctx.constants,
+        )  # fmt: skip
+        ctx.grid, ctx.with_shortcut = grid, shortcut is not None
+        ctx.save_for_backward(x, out if ctx.with_shortcut else None, weight, bias, saved)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        (x, out, weight, bias, saved), grid = ctx.saved_tensors, ctx.grid
+        g = g.contiguous(memory_format=CHANNELS_LAST)
+        constants = dict(ctx.constants)
+        training, sums = constants.pop("training"), grid.sums(x, 2, grid.kernels)
+        norm = g, x, out, saved, weight, bias, sums
+        grid.run(norm_kernels.normalise_sums, *norm, grid.places, grid.chunk, **constants)
+        x_gradient = torch.empty_like(x)
+        of_shortcut = torch.empty_like(x) if ctx.with_shortcut else None
+        of_weight, of_bias = torch.empty_like(weight), torch.empty_like(bias)
+        grid.run(
+            norm_kernels.normalise_backward, *norm, x_gradient, of_shortcut, of_weight, of_bias,
+            grid.places, grid.chunk, grid.programs, grid.numbers, training=training, **constants,
+        )  # fmt: skip
+        return x_gradient, of_shortcut, of_weight, of_bias, None, None
+
+
+def weighted_sum(module: WeightedSum, *maps: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """`WeightedSum` of two maps, or of one and a shortcut."""
+    if maps[0].shape[1] > MOST_KERNELS:
+        return type(module).forward(module, *maps, shortcut=shortcut)
+    maps = [laid_out(x) for x in maps]
+    if shortcut is not None and has_gates(module):
+        return with_sums(*_Gated.apply(maps[0], sums_of(maps[0]), module.weight, shortcut))
+    links = [{} for _ in maps]
+    pairs = [_Average.apply(x, sums_of(x), link) for x, link in zip(maps, links, strict=True)]
+    maps, averages = zip(*pairs, strict=True)
+    weights = module.weights(torch.stack(averages))
+    second = (shortcut, None) if len(maps) == 1 else (maps[1], weights[1])
+    return with_sums(*_Weigh.apply(maps[0], weights[0], *second, links))
+
+
+class _Average(torch.autograd.Function):
+    """A map as it is, and its averages (patches, kernels).
+
+    Their gradients meet here: `_Weigh`, alone to use the map, leaves its part to be done in the
+    same pass over memory, and its weight in `link`.
+    """
+
+    @staticmethod
+    def forward(ctx, x, sums, link):
+        ctx.grid, ctx.link, ctx.dtype = Grid(x.shape), link, x.dtype
+        return x.view_as(x), averages(x, sums)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g, of_averages):
+        g, grid = g.contiguous(memory_format=CHANNELS_LAST), ctx.grid
+        out = torch.empty_like(g, dtype=ctx.dtype)
+        constant = of_averages.contiguous() / grid.places
+        weight = ctx.link["weight"]
+        grid.run(sum_kernels.weigh_backward, g, weight, constant, out, grid.places, grid.chunk)
+        return out, None, None
+
+
+class _Weigh(torch.autograd.Function):
+    """x * weight + y * weight_y, weights (patches, kernels), weight_y None for 1."""
+
+    @staticmethod
+    def forward(ctx, x, weight, y, weight_y, links):
+        y = y.contiguous(memory_format=CHANNELS_LAST)
+        weights = [None if w is None else w.contiguous() for w in (weight, weight_y)]
+        for link, array in zip(links, weights, strict=False):
+            link["weight"] = array
+        out, grid = torch.empty_like(x), Grid(x.shape)
+        sums = grid.sums(x, 4, grid.kernels)
+        grid.run(
+            sum_kernels.weigh, x, weights[0], y, weights[1], out, sums, grid.places, grid.chunk
+        )
+        return kept(ctx, grid, out, sums, x, y if weight_y is not None else None)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g, _):
+        (x, y), grid = ctx.saved_tensors, ctx.grid
+        g = g.contiguous(memory_format=CHANNELS_LAST)
+        parts = [None if z is None else grid.sums(x, grid.kernels) for z in (x, y)]
+        grid.run(sum_kernels.products, g, x, y, *parts, grid.places, grid.chunk)
+        of_weights = (None if p is None else p.sum(1) for p in parts)
+        of_weight, of_weight_y = of_weights
+        return g, of_weight, g, of_weight_y, None
+
+
+def averages(x: Tensor, sums: Tensor) -> Tensor:
+    """Averages (patches, kernels) of a map."""
+    out, grid = x.new_empty(x.shape[:2], dtype=torch.float32), Grid(x.shape)
+    sum_kernels.averages[grid.patches,](
+        sums, out, sums.shape[1], grid.places, kernels=grid.kernels, width=grid.width
+    )
+    return out
+
+
+class _Gated(torch.autograd.Function):
+    """x * neighbour_gates(averages of x, weight) + shortcut; see `common.layers`."""
+
+    @staticmethod
+    def forward(ctx, x, sums, weight, shortcut):
+        shortcut, grid = shortcut.contiguous(memory_format=CHANNELS_LAST), Grid(x.shape)
+        averages, gates = (weight.new_empty(x.shape[:2]) for _ in range(2))
+        ctx.constants = {"kernels": grid.kernels, "width": grid.width}
+        sum_kernels.gates[grid.patches,](
+            sums, weight, averages, gates, sums.shape[1], grid.places, **ctx.constants
+        )
+        out, out_sums = torch.empty_like(x), grid.sums(x, 4, grid.kernels)
+        grid.run(
+            sum_kernels.weigh, x, gates, shortcut, None, out, out_sums, grid.places, grid.chunk
+        )
+        return kept(ctx, grid, out, out_sums, x, weight, averages, gates)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g, _):
+        (x, weight, averages, gates), grid = ctx.saved_tensors, ctx.grid
+        g = g.contiguous(memory_format=CHANNELS_LAST)
+        products, constant = grid.sums(x, grid.kernels), torch.empty_like(gates)
+        grid.run(sum_kernels.products, g, x, None, products, None, grid.places, grid.chunk)
+        parts = weight.new_empty(grid.patches, 3)
+        sum_kernels.gates_backward[grid.patches,](
+            products, gates, averages, weight, constant, parts, grid.parts, grid.places,
+            **ctx.constants,
+        )  # fmt: skip
+        of_x = torch.empty_like(x)
+        grid.run(sum_kernels.weigh_backward, g, gates, constant, of_x, grid.places, grid.chunk)
+        return of_x, None, parts.sum(0).view_as(weight), g

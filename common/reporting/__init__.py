@@ -1,0 +1,1 @@
+"""One results directory: metrics, report, figures, page."""

@@ -1,0 +1,270 @@
+"""The figures of a report: learning curves, confusion matrix, maps, attention."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from common.reporting.pictures import colour_labels
+from common.reporting.read_results import Outcome
+from common.system.files import write_file
+
+# Okabe and Ito: told apart by colour-blind readers too.
+BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072b2", "#e69f00", "#d55e00", "#009e73", "#cfd4da"
+SPLIT_COLOURS = {"training": GREEN, "validation": ORANGE, "test": "#56b4e9"}
+ERROR_COLOURS = {"right": GREY, "wrong": VERMILION}
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "report",
+    "svg.fonttype": "path",
+    "text.parse_math": False,  # a class may be called $5
+}
+NOT_CLASSIFIED = (226, 230, 234)  # in shaded maps, none of whose shades it is
+LONGEST_NAME = 40  # characters of a class in a figure
+LARGEST_SIDE = 1200  # pixels of a drawn map; of larger ones every n-th row and column is drawn
+
+
+def draw_figures(outcome: Outcome) -> dict[str, Figure]:
+    """Draw every figure for which the results hold the figures' data, by name."""
+    with matplotlib.rc_context(STYLE):
+        figures = {
+            "learning_curves": learning_curves(outcome),
+            "confusion": confusion(outcome),
+            "maps": maps(outcome),
+            "attention": attention(outcome),
+        }
+        figures = {name: figure for name, figure in figures.items() if figure is not None}
+        for figure in figures.values():  # laid out once, not again for every file
+            of_fixed_shape = any(axis.get_aspect() != "auto" for axis in figure.axes)
+            for _ in range(1 + of_fixed_shape):  # such axes shrink, and leave others more room
+                figure.get_layout_engine().execute(figure)
+            figure.set_layout_engine(None)  # with "none" every file would be drawn twice
+    return figures
+
+
+def write_figures(folder: Path, figures: dict[str, Figure]) -> None:
+    """Write each figure as PNG and as PDF, for a paper."""
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        write_file(folder / f"{name}.png", encoded(figure, "png", {"Software": None}))
+        write_file(folder / f"{name}.pdf", encoded(figure, "pdf", {"CreationDate": None}))
+
+
+def encoded(figure: Figure, kind: str, metadata: dict) -> bytes:
+    """Return the figure as the bytes of a file."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+    return buffer.getvalue()
+
+
+def learning_curves(outcome: Outcome) -> Figure | None:
+    """Loss and accuracy over the epochs, a line per iteration."""
+    histories = [it.history for it in outcome.iterations if it.history]
+    if not histories:
+        return None
+    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+    for axis, quantity, scale in zip(
+        figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), strict=True
+    ):
+        for part, colour in (("train", BLUE), ("validation", ORANGE)):
+            for number, history in enumerate(histories):
+                values = scale * history[f"{part}_{quantity}"]
+                shown = np.isfinite(values)
+                marker = "o" if shown.sum() == 1 else None
+                style = {"color": colour, "alpha": 0.9, "linewidth": 1.2, "marker": marker}
+                label = {"train": "training", "validation": "validation"}[part]
+                axis.plot(
+                    history["epoch"][shown], values[shown], label=None if number else label, **style
+                )
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("loss" if quantity == "loss" else "accuracy, %")
+        axis.grid(alpha=0.25)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if quantity == "loss":
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            low, high = axis.get_ylim()
+            axis.yaxis.set_minor_formatter(NullFormatter())
+            if high < 100 * low:  # else the decades' own labels are enough
+                labelled = (2, 3, 5) if high > 4 * low else range(2, 10)
+                axis.yaxis.set_minor_locator(LogLocator(subs=labelled))
+                axis.yaxis.set_minor_formatter("{x:g}")
+        axis.legend(frameon=False)
+    return figure
+
+
+def confusion(outcome: Outcome) -> Figure | None:
+    """Confusion matrix over all iterations, rows in per cent of the pixels labelled so."""
+    report = outcome.report
+    if not report["confusion"]:
+        return None
+    shares = row_shares(np.sum(report["confusion"], axis=0))
+    classes = len(shares)
+    side = max(3.5, 0.32 * classes)
+    figure = Figure(figsize=(side + 2.0, side), layout="constrained")
+    axis = figure.add_subplot()
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for row, col in np.argwhere(np.round(shares, 1) > 0):
+        value = shares[row, col]
+        text = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+        dark = "white" if value > 55 else "#1b2631"
+        axis.text(col, row, text, ha="center", va="center", fontsize=6, color=dark)
+    axis.set_xticks(range(classes), range(1, classes + 1))
+    names = [f"{name} {number}" for number, name in enumerate(class_names(outcome), 1)]
+    axis.set_yticks(range(classes), names)
+    axis.set_xlabel("classified as")
+    axis.set_ylabel("labelled")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    return figure
+
+
+def class_names(outcome: Outcome) -> list[str]:
+    """Names of the classes, cut where they would take a figure's whole width."""
+    names = outcome.report["class_names"]
+    return [f"{name[:LONGEST_NAME]}…" if len(name) > LONGEST_NAME else name for name in names]
+
+
+def row_shares(counts: np.ndarray) -> np.ndarray:
+    """Per cent of each row's sum; NaN for rows without pixels."""
+    sums = counts.sum(axis=1, keepdims=True)
+    return np.where(sums > 0, 100 * counts / np.maximum(sums, 1), np.nan)
+
+
+SHADES = {"confidence": " (bright: sure)", "disagreement": " (bright: much)"}
+
+
+def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure:
+    """Maps of the first iteration side by side, all or those of `titles`, with a legend."""
+    panels = map_panels(outcome)
+    panels = {title: panels[title] for title in titles or panels}
+    rows, cols = outcome.false_colour.shape[:2]
+    across = min(len(panels), 4 if rows >= cols / 2 else 2)
+    down = math.ceil(len(panels) / across)
+    width = 7.2 / across
+    named = zip(class_names(outcome), outcome.colours, strict=True)
+    entries = {f"{n} {name}": colour for n, (name, colour) in enumerate(named, 1)}
+    entries |= map_keys(panels)
+    legend_rows = math.ceil(len(entries) / 4)
+    height = down * (max(width * rows / cols, 0.2) + 0.22) + 0.16 * legend_rows
+    figure = Figure(figsize=(7.2, min(height, 9.5)), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (title, picture) in zip(axes, panels.items(), strict=False):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title + SHADES.get(title, ""), fontsize=8)
+    handles = [
+        Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=name)
+        for name, colour in entries.items()
+    ]
+    style = {"frameon": False, "fontsize": 6.5, "ncols": 4}
+    figure.legend(handles=handles, loc="outside lower center", **style)
+    return figure
+
+
+def map_keys(panels: dict[str, np.ndarray]) -> dict[str, str]:
+    """Colours by meaning in those of the maps that show neither classes nor shades."""
+    keys = {"errors": ERROR_COLOURS, "split": SPLIT_COLOURS}
+    return {
+        f"{panel}: {name}": colour
+        for panel, colours in keys.items()
+        if panel in panels
+        for name, colour in colours.items()
+    }
+
+
+def map_panels(outcome: Outcome) -> dict[str, np.ndarray]:
+    """Pictures by title, RGB (rows, cols, 3): what is known of the scene and the first iteration.
+
+    False colour, ground truth, classification, errors, confidence, disagreement of the
+    iterations, split.
+    """
+    panels = {"false colour": _thinned(outcome.false_colour)}
+    truth, run = _thinned(outcome.ground_truth), outcome.iterations[0]
+    if truth is not None:
+        panels["ground truth"] = colour_labels(truth, outcome.colours)
+    if run.label_map is not None:
+        label_map = _thinned(run.label_map)
+        panels["classification"] = colour_labels(label_map, outcome.colours)
+        if truth is not None:
+            classified = (truth > 0) & (label_map > 0)
+            errors = np.where(classified, 1 + (label_map != truth), 0)
+            panels["errors"] = colour_labels(errors, tuple(ERROR_COLOURS.values()))
+    if run.confidence is not None:
+        confidence = _thinned(run.confidence)
+        panels["confidence"] = shaded(confidence, 1 / len(outcome.colours), 1.0)
+    if len(outcome.classified) > 1:
+        panels["disagreement"] = shaded(disagreement(outcome), 0.0, most_disagreement(outcome))
+    if run.split is not None:
+        panels["split"] = colour_labels(_thinned(run.split), tuple(SPLIT_COLOURS.values()))
+    return panels
+
+
+def most_disagreement(outcome: Outcome) -> float:
+    """The largest share of iterations that can be outvoted: each has a label of its own."""
+    return 1 - 1 / min(len(outcome.classified), len(outcome.colours))
+
+
+def disagreement(outcome: Outcome) -> np.ndarray:
+    """Share of the iterations that do not vote with the most; NaN where not all classified."""
+    votes = np.stack([_thinned(it.label_map) for it in outcome.classified])
+    for_label = [(votes == label).sum(axis=0) for label in np.unique(votes[votes > 0])]
+    most = np.max(for_label, axis=0) if for_label else np.zeros(votes.shape[1:])
+    return np.where((votes > 0).all(axis=0), 1 - most / len(votes), np.nan)
+
+
+def shaded(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values (rows, cols) from `low` to `high` as RGB shades, bright for high; NaN light grey."""
+    shades = matplotlib.colormaps["cividis"]
+    scaled = np.nan_to_num((values - low) / (high - low)).clip(0, 1)
+    rgb = (255 * shades(scaled)[..., :3]).round().astype(np.uint8)
+    rgb[np.isnan(values)] = NOT_CLASSIFIED
+    return rgb
+
+
+def _thinned(array: np.ndarray | None) -> np.ndarray | None:
+    """Every n-th row and column, so that the longer side is at most `LARGEST_SIDE`."""
+    if array is None:
+        return None
+    step = -(-max(array.shape[:2]) // LARGEST_SIDE)
+    return np.asarray(array[::step, ::step])
+
+
+def attention(outcome: Outcome) -> Figure | None:
+    """Weights of the kernels by class, the first iteration's: branches, then the EFRs' gates."""
+    layers = outcome.iterations[0].attention
+    if not layers:
+        return None
+    names = class_names(outcome)
+    panels = {}
+    for name, weights in layers.items():
+        if weights.shape[1] == 2:
+            panels["weight of the branch (3,3,7); (1,1,7) has the rest"] = weights[:, 1]
+        else:
+            panels[f"EFR gates, {name.removesuffix('.efr').replace('_', ' ')}"] = weights[:, 0]
+    height = 0.5 + 0.14 * len(names)
+    figure = Figure(figsize=(7.2, height * math.ceil(len(panels) / 2) + 0.3), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)  # inches; it reckons colour bars too narrow
+    axes = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False, sharey=True).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, weights) in zip(axes, panels.items(), strict=False):
+        image = axis.imshow(weights, aspect="auto", cmap="cividis", interpolation="nearest")
+        axis.set_title(title, fontsize=8)
+        axis.set_yticks(range(len(names)), [name[:28] for name in names], fontsize=6)
+        axis.set_xlabel("kernel", fontsize=7)
+        axis.tick_params(labelsize=6, length=0)
+        axis.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axis, fraction=0.04).ax.tick_params(labelsize=6)
+    return figure

@@ -1,0 +1,224 @@
+"""The results directory: made once, never overwritten unasked, every file written whole."""
+
+import contextlib
+import io
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from common.reporting.pictures import enlarged, false_colour, label_png, png
+from common.reporting.report import report_json, report_text
+from common.scenes.georeference import map_writer
+from common.scenes.scene import Scene
+from common.settings import Settings
+from common.system.errors import InputError
+from common.system.files import (
+    REPOSITORY,
+    UNFINISHED,
+    locked,
+    put_in_place,
+    remove_unfinished,
+    write_file,
+)
+from common.training.checkpoint import FILES as CHECKPOINTS
+
+RUN_FILES = (
+    "iteration.npz",
+    *CHECKPOINTS,
+    "weights.pt",
+    "history.csv",
+    "grid.csv",
+    "split.npy",
+    "map.png",
+    "map_large.png",
+    "map.npy",
+    "map.tif",
+    "map.hdr",
+    "map.img",
+    "confidence.npy",
+    "attention.npz",
+)
+FIGURES = ("learning_curves", "confusion", "maps", "attention")
+
+
+def output_directory(settings: Settings) -> Path:
+    """Where the results go; nothing is made or removed yet.
+
+    Raises
+    ------
+    InputError
+        The directory holds something and neither ``--overwrite`` nor ``--resume`` was given, or
+        to overwrite it would remove the very weights to be evaluated.
+    """
+    if settings.overwrite and settings.out is None:
+        raise InputError("--overwrite: say with --out which results to replace")
+    if settings.resume:
+        if settings.out is None:
+            raise InputError("--resume: say with --out which run is to go on")
+        if settings.overwrite or settings.weights:
+            other = "--overwrite" if settings.overwrite else "--weights"
+            raise InputError(f"--resume and {other} do not go together; leave one out")
+    time = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    scene = Path(settings.dataset).stem[:60]  # a name may have 255 bytes in all
+    default = REPOSITORY / "results" / f"{settings.model}_{scene}_{time}"
+    out = default if settings.out is None else Path(settings.out)
+    if not (settings.overwrite or settings.resume) and out.is_dir() and any(out.iterdir()):
+        raise InputError(
+            f"--out {out}: already exists; choose another, or add --resume or --overwrite"
+        )
+    if settings.weights and out.resolve() in Path(settings.weights).resolve().parents:
+        raise InputError(f"--out {out}: holds the weights to be evaluated; choose another")
+    return out
+
+
+def prepare_output(out: Path) -> None:
+    """Clear the results directory of an earlier run's files and of no others."""
+    for name in (
+        "run.json",
+        "report.txt",
+        "report.json",
+        "report.html",
+        "gt.npy",
+        "gt.png",
+        "false_color.png",
+    ):
+        (out / name).unlink(missing_ok=True)
+    for name in FIGURES:
+        for kind in ("png", "pdf"):
+            (out / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
+    for run in filter(Path.is_dir, out.glob("run_*")):
+        for name in RUN_FILES:
+            (run / name).unlink(missing_ok=True)
+        if not any(run.iterdir()):
+            run.rmdir()
+
+
+@contextlib.contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Make the results directory if need be, and keep other processes from writing there.
+
+    What a killed process left half written, under hidden names, is removed.
+
+    Raises
+    ------
+    InputError
+        Another process is writing there, or the directory cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out / ".lock") as alone:
+            if not alone:
+                raise InputError(f"--out {out}: another process is writing there")
+            for folder in (out, *filter(Path.is_dir, out.glob("run_*"))):
+                remove_unfinished(folder)
+            yield
+    except OSError as error:
+        place, target = Path(error.filename or out).resolve(), out.resolve()
+        if not (place.is_relative_to(target) or target.is_relative_to(place)):
+            raise
+        reason = error.strerror or error
+        raise InputError(
+            f"--out {out}: cannot be written ({reason}); what is there is whole"
+        ) from error
+
+
+def write_scene(out: Path, scene: Scene) -> None:
+    """Write ``false_color.png`` and, if there is ground truth, ``gt.png`` and ``gt.npy``.
+
+    Until there is more to say, ``report.txt`` says that there is not.
+    """
+    if not (out / "report.json").is_file():
+        write_file(out / "report.txt", "No iteration has finished yet.\n")
+    write_file(out / "false_color.png", png(false_colour(scene)))
+    if scene.labels.any():
+        labels = scene.labels.astype(label_dtype(scene.classes))
+        write_array(out / "gt.npy", labels)
+        write_file(out / "gt.png", label_png(labels, scene.colours))
+
+
+def label_dtype(classes: int) -> np.dtype:
+    """Return the smallest type that holds the labels 0..C."""
+    return np.dtype(np.uint8 if classes < 256 else np.uint16)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write one array as .npy."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_file(path, buffer.getvalue())
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write several arrays as .npz."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_file(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def map_files(
+    run: Path, scene: Scene, wanted: bool = True, *, with_confidence: bool
+) -> Iterator[Callable[[int, np.ndarray, np.ndarray | None], None]]:
+    """Write an iteration's classification map, a block of rows at a time.
+
+    Yields ``write_rows(start, labels, confidence)``, which takes arrays (n, cols).  When the block
+    is left, ``map.npy`` (0 = not classified), ``confidence.npy`` and the pictures ``map.png`` and
+    ``map_large.png`` are there, whole; for a georeferenced scene ``map.tif`` or ``map.hdr`` and
+    ``map.img`` too.  Nothing is written unless `wanted`.
+    """
+    if not wanted:
+        yield lambda start, labels, confidence: None
+        return
+    shape, dtype = scene.labels.shape, label_dtype(scene.classes)
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(_npy_rows(run / "map.npy", shape, dtype))]
+        if scene.georeference is not None:
+            names, colours = scene.class_names, scene.colours
+            georeferenced = map_writer(run / "map", shape, scene.georeference, names, colours)
+            writers.append(stack.enter_context(georeferenced))
+        write_confidence = None
+        if with_confidence:
+            rows = _npy_rows(run / "confidence.npy", shape, np.dtype(np.float32))
+            write_confidence = stack.enter_context(rows)
+
+        def write_rows(start: int, labels: np.ndarray, confidence: np.ndarray | None) -> None:
+            for write in writers:
+                write(start, labels)
+            if write_confidence is not None:
+                write_confidence(start, confidence)
+
+        yield write_rows
+    label_map = np.load(run / "map.npy", mmap_mode="r")
+    write_file(run / "map.png", label_png(label_map, scene.colours))
+    write_file(run / "map_large.png", label_png(enlarged(label_map), scene.colours))
+
+
+@contextlib.contextmanager
+def _npy_rows(
+    path: Path, shape: tuple[int, int], dtype: np.dtype
+) -> Iterator[Callable[[int, np.ndarray], None]]:
+    """Write an .npy file by rows; it appears when the block is left, or not at all."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{UNFINISHED}{path.name}.") as folder:
+        temporary = Path(folder, path.name)
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        with open(temporary, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            first = file.tell()
+            file.truncate(first + math.prod(shape) * dtype.itemsize)
+
+            def write_rows(start: int, rows: np.ndarray) -> None:
+                file.seek(first + start * shape[1] * dtype.itemsize)
+                file.write(rows.astype(dtype).tobytes())
+
+            yield write_rows
+        put_in_place(temporary, path)
+
+
+def write_report(out: Path, report: dict) -> None:
+    """Write ``report.json`` and ``report.txt``."""
+    write_file(out / "report.json", report_json(report))
+    write_file(out / "report.txt", report_text(report))

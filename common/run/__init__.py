@@ -1,0 +1,1 @@
+"""A command from start to end."""

@@ -1,0 +1,172 @@
+"""The command line that the training scripts share."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+from common.recipe import RECIPES, check_recipe, with_recipe
+from common.run.experiment import train_and_test
+from common.samples.make_splits import check_split_flags, split_setting
+from common.scenes.scene import Scene
+from common.scenes.scene_file import SCENES, scene_name
+from common.settings import Settings
+from common.system.device import PRECISIONS, choose_device
+from common.system.errors import OneLineParser, run_program
+from common.system.flags import count, decay, file_name, positive, share
+from common.system.memory import told_if_memory_is_short
+from common.training.classifier import Classifier
+from common.training.optimizers import OPTIMIZERS
+
+# The file of weights says how to cut patches, which network it is and what it was not trained on.
+USED_WITH_WEIGHTS = {"dataset", "data_dir", "out", "resume", "overwrite", "map", "weights"}
+USED_WITH_WEIGHTS |= {"device", "precision"}
+
+
+def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | None = None) -> int:
+    """Run a network's training script; return its exit status.
+
+    Parameters
+    ----------
+    network : class of torch.nn.Module
+        ``network(bands, classes, **settings.network_arguments())`` builds it.
+    defaults : Settings
+        What flags that are not given mean.
+    arguments : list of str, optional
+        The command line without the program's name; ``sys.argv`` if left out.
+    """
+
+    # What the networks run on takes a second to import: only when the flags are known to be right.
+    def make_classifier(settings: Settings, scene: Scene) -> Classifier:
+        from common.training.network_classifier import NetworkClassifier
+
+        return NetworkClassifier(network, settings, scene)
+
+    def use_weights(settings: Settings) -> dict:
+        from common.run.map_scene import evaluate
+
+        return evaluate(network, settings)
+
+    return run_script(make_classifier, defaults, arguments, use_weights)
+
+
+def run_script(
+    make_classifier: Callable[[Settings, Scene], Classifier],
+    defaults: Settings,
+    arguments: list[str] | None = None,
+    use_weights: Callable[[Settings], dict] | None = None,
+) -> int:
+    """Run a training script of any classifier; return its exit status.
+
+    0: done.  2: the user's input was wrong, or memory too small, told in one line on stderr.
+    130: interrupted by Ctrl-C.  143: ended by SIGTERM.
+
+    `use_weights` is what ``--weights`` does; the other parameters are those of `main` and of
+    `train_and_test`.
+    """
+
+    def work() -> None:
+        settings = read_settings(defaults, arguments)
+        with told_if_memory_is_short():
+            if settings.weights is None:
+                train_and_test(make_classifier, settings)
+            else:
+                use_weights(settings)
+                tell_unused(vars(build_parser(defaults).parse_args(arguments)))
+
+    go_on = (
+        "; go on with the same command, the --out that it named, and --resume (with --weights: "
+        "--overwrite)"
+    )
+    return run_program(build_parser(defaults).prog, work, go_on)
+
+
+def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
+    """Settings from the command line; the recipe comes first, for other defaults depend on it."""
+    if defaults.recipe is not None:
+        recipe = OneLineParser(add_help=False)
+        add_recipe(recipe, default=defaults.recipe)
+        defaults = with_recipe(defaults, recipe.parse_known_args(arguments)[0].recipe)
+    given = vars(build_parser(defaults).parse_args(arguments))
+    if "split" in given:
+        given["split"] = split_setting(given["split"])
+    settings = dataclasses.replace(defaults, **given)
+    check_split_flags(settings, given)
+    if defaults.recipe is not None:
+        check_recipe(settings)
+        choose_device(settings.device)
+    return settings
+
+
+def tell_unused(flags: Iterable[str]) -> None:
+    """Say on stderr which flags the file of weights has made useless."""
+    if unused := set(flags) - USED_WITH_WEIGHTS:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unused))
+        print(f"note: {names}: without effect, for --weights trains nothing", file=sys.stderr)
+
+
+def build_parser(defaults: Settings) -> argparse.ArgumentParser:
+    """Build the parser; its destinations are the fields of `Settings`.
+
+    A classifier whose defaults have no recipe is no network and has no flags of networks.
+    """
+    description = f"Train and test {defaults.model} on a hyperspectral scene."
+    parser = OneLineParser(
+        description=description,
+        argument_default=argparse.SUPPRESS,  # so that only what was given is in the result
+        epilog="Of a flag given twice the last counts.",
+    )
+    add = parser.add_argument
+    add("-d", "--dataset", type=scene_name, help=f"the scene: {', '.join(SCENES)} or a .yaml file")
+    add("-i", "--iter", type=count(1, 1000), help="iterations; iteration n uses seed --seed + n")
+    add("-p", "--patch", type=count(2), help="patch half-width: patches are (2p+1)×(2p+1)")
+    add("-vs", "--valid_split", type=share, help="share of labelled pixels NOT trained on")
+    add("--per-class", type=count(1), metavar="N", help="train on N pixels of each class instead")
+    split_help = "random, disjoint, or two label maps: FILE or FILE.mat:variable"
+    add("--split", nargs="+", type=file_name, metavar="SPLIT", help=split_help)
+    add("--seed", type=count(0, 2**32 - 10**6), help="seed of the first iteration")
+    if defaults.recipe is not None:
+        add_network_flags(parser, defaults)
+    data_help = f"where {', '.join(SCENES)} lie, else $HSI_DATA_DIR, else dataset/"
+    add("--data-dir", type=file_name, help=data_help)
+    add("--out", type=file_name, help="results directory, else results/<model>_<scene>_<time>")
+    add("--resume", action="store_true", help="go on where an interrupted run in --out stopped")
+    add("--overwrite", action="store_true", help="replace the results in --out")
+    add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
+    for action in parser._actions[1:]:  # all but --help
+        if default := getattr(defaults, action.dest):
+            action.help += f" (default: {default})"
+    return parser
+
+
+def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> None:
+    """Add the flags that only networks have."""
+    add = parser.add_argument
+    add("-e", "--epoch", type=count(1), help="epochs at most")
+    add("-k", "--kernel", type=count(1, 1024), help="kernels per stage")
+    add("-o", "--optimizer", choices=sorted(OPTIMIZERS), help="optimizer")
+    if defaults.attention is not None:
+        choices = ["paper", "official"]
+        add("--attention", choices=choices, help="selective kernels as in paper or released code")
+    add("--batch-size", type=count(1), help="patches per training step")
+    add("--lr", type=positive, help="learning rate")
+    add("--lr-decay", type=decay, help="factor on the learning rate per epoch")
+    add_recipe(parser)
+    add(
+        "--weights",
+        type=file_name,
+        metavar="FILE",
+        help="train nothing; test and map with these weights",
+    )
+    add("--device", help="auto, cpu, cuda or cuda:N")
+    add(
+        "--precision", choices=list(PRECISIONS), help="of the convolutions; auto: bf16 if fast here"
+    )
+
+
+def add_recipe(parser: argparse.ArgumentParser, **options) -> None:
+    """Add the flag that other flags' defaults depend on."""
+    text = "the paper's training, or a much shorter one with its own -e and --lr"
+    parser.add_argument("--recipe", choices=list(RECIPES), help=text, **options)

@@ -1,0 +1,168 @@
+"""A whole run: from a scene's name to a results directory."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from common.reporting.report import Iteration, build_report, report_text
+from common.reporting.results_folder import (
+    map_files,
+    output_directory,
+    prepare_output,
+    sole_writer,
+    write_array,
+    write_arrays,
+    write_report,
+    write_scene,
+)
+from common.reporting.resume import (
+    check_identity,
+    finished_report,
+    is_resumable,
+    read_finished,
+    run_identity,
+    write_finished,
+    write_identity,
+)
+from common.samples.make_splits import make_splits
+from common.samples.random_split import Split
+from common.scenes.scene import Scene, has_data, load_scene
+from common.settings import Settings
+from common.system.errors import InputError
+from common.system.memory import give_back_memory, keep_freed_memory
+from common.training.classifier import Classifier, Task, Trained
+
+
+def train_and_test(
+    make_classifier: Callable[[Settings, Scene], Classifier], settings: Settings
+) -> dict:
+    """Train and test a classifier on every Monte-Carlo iteration's split.
+
+    Reports are rewritten after every iteration, so that an interrupted run leaves what it did.
+
+    Returns
+    -------
+    dict
+        What ``report.json`` holds.
+
+    Raises
+    ------
+    InputError
+        A flag, a file or the output directory cannot be used.
+    """
+    keep_freed_memory()
+    out = output_directory(settings)
+    scene = load_scene(settings.dataset, settings.data_dir)
+    if not scene.classes:
+        raise InputError(
+            f"{settings.dataset}: no ground_truth to train on; --weights maps a scene without one"
+        )
+    splits = make_splits(scene.labels, settings)
+    classifier = make_classifier(settings, scene)
+    identity = run_identity(settings, scene, classifier.environment)
+    with sole_writer(out):
+        if settings.resume and is_resumable(out):
+            check_identity(out, identity)
+            if report := finished_report(out, settings.iter):
+                print(f"{out}: finished already, nothing to do", file=sys.stderr)
+                return report
+        else:
+            prepare_output(out)
+            write_identity(out, identity)  # first of all, so that a killed run can go on
+        write_scene(out, scene)
+        announce(scene, classifier.environment["device"], out)
+        report = _iterate(classifier, settings, scene, splits, out)
+        add_page(out)
+    print_report(report, out)
+    return report
+
+
+def _iterate(
+    classifier: Classifier, settings: Settings, scene: Scene, splits: list[Split], out: Path
+) -> dict:
+    """Train, test and report every iteration that an earlier process has not finished."""
+    directories = [out / f"run_{number}" for number in range(len(splits))]
+    kept = [
+        read_finished(directory, split) if settings.resume else None
+        for directory, split in zip(directories, splits, strict=True)
+    ]
+    tasks = []
+    for number, (split, directory) in enumerate(zip(splits, directories, strict=True)):
+        if kept[number] is None:
+            directory.mkdir(exist_ok=True)
+            title = f"iteration {number + 1}/{settings.iter}"
+            tasks.append(Task(split, settings.seed + number, directory, title))
+    results, iterations = classifier.fit(tasks), []
+    for finished, split, directory in zip(kept, splits, directories, strict=True):
+        if finished is None:
+            finished = test_and_map(scene, next(results), split, settings.map, directory)
+            write_finished(directory, finished)
+        iterations.append(finished)
+        report = build_report(settings, scene, iterations, classifier.environment)
+        write_report(out, report)
+    return report
+
+
+def announce(scene: Scene, device: str, out: Path) -> None:
+    """Say on stderr what was read, and where the results go."""
+    rows, cols, bands = scene.cube.shape
+    print(
+        f"{scene.name}: {rows}×{cols} pixels, {bands} bands, {scene.classes} classes, "
+        f"{np.count_nonzero(scene.labels)} labelled pixels, from {scene.source}; on {device}; "
+        f"results in {out}",
+        file=sys.stderr,
+    )
+
+
+def test_and_map(
+    scene: Scene, trained: Trained, split: Split, wanted: str, directory: Path
+) -> Iteration:
+    """Classify the test pixels, timed, then whatever else ``--map`` asks for, and write it all."""
+    print(f"testing {len(split.test)} pixels", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    predicted, confidence = trained.classify(split.test)
+    seconds = time.perf_counter() - start
+    if wanted != "none":
+        labelled = scene.labels > 0
+        asked = labelled if wanted == "labelled" else has_data(scene.cube, scene.nodata)
+        others = np.setdiff1d(np.flatnonzero(asked), split.test)
+        print(f"mapping {len(others)} further pixels", file=sys.stderr, flush=True)
+        found = zip((predicted, confidence), trained.classify(others), strict=True)
+        label_map, sure = (_drawn(scene, split.test, others, *values) for values in found)
+        with map_files(directory, scene, with_confidence=sure is not None) as write_rows:
+            write_rows(0, label_map, sure)
+    write_array(directory / "split.npy", split.as_map(scene.labels.shape))
+    inspected = trained.inspect(split.test, scene.labels.flat[split.test])
+    if inspected:
+        write_arrays(directory / "attention.npz", inspected)
+    return Iteration(split, predicted, trained.epochs, trained.seconds, seconds)
+
+
+def _drawn(
+    scene: Scene, test: np.ndarray, others: np.ndarray, of_test: np.ndarray, of_others: np.ndarray
+) -> np.ndarray | None:
+    """Draw what was found of test and other pixels as a map (rows, cols); 0 or NaN elsewhere."""
+    if of_test is None:
+        return None
+    nothing = np.nan if of_test.dtype.kind == "f" else 0
+    drawn = np.full(scene.labels.shape, nothing, of_test.dtype)
+    drawn.flat[test], drawn.flat[others] = of_test, of_others
+    return drawn
+
+
+def add_page(out: Path) -> None:
+    """Write ``report.html`` and ``figures/`` from the other results."""
+    give_back_memory()
+    from common.reporting.page import (
+        write_page,  # Matplotlib is large, and needed only after all else
+    )
+
+    write_page(out)
+
+
+def print_report(report: dict, out: Path) -> None:
+    """Show on the terminal what ``report.txt`` holds, and where it is."""
+    print(report_text(report), f"Results: {out}, to look at: report.html", sep="\n")

@@ -1,0 +1,227 @@
+"""Using a trained network: test it where there is ground truth, and map scenes of any size."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from common.reporting.report import Iteration, build_report
+from common.reporting.results_folder import (
+    map_files,
+    output_directory,
+    prepare_output,
+    sole_writer,
+    write_array,
+    write_report,
+    write_scene,
+)
+from common.run.experiment import add_page, announce, print_report
+from common.samples.random_split import Split
+from common.scenes.scene import Scene, load_scene, valid_pixels
+from common.settings import Settings
+from common.system.device import choose_device, make_deterministic
+from common.system.errors import InputError
+from common.system.memory import keep_freed_memory
+from common.training.network_classifier import (
+    build,
+    check_finite,
+    check_patch,
+    network_environment,
+    scene_patches,
+)
+from common.training.predict import classify
+from common.training.weights_file import Weights, check_state, load_weights
+
+VALUES_PER_BLOCK = 2**25  # of the cube, read and classified at a time: 128 MiB in float32
+SAME_BAND_NM = 5.0
+
+
+def evaluate(network: type[nn.Module], settings: Settings) -> dict:
+    """Train nothing: test and map with the network in the file ``settings.weights``.
+
+    On the scene it was trained on, its own test pixels test it; on any other scene with ground
+    truth all labelled pixels do; a scene without is only mapped.  Patch width, kernels,
+    attention, split and seed are those of the file, whatever the flags say.
+
+    The cube is read, classified and written in blocks of rows, so that memory does not grow with
+    the scene's length but for some bytes per pixel of ground truth.
+
+    Returns
+    -------
+    dict
+        What ``report.json`` holds.
+
+    Raises
+    ------
+    InputError
+        A flag, a file or the output directory cannot be used, or the scene is of another kind
+        than the network was trained on.
+    """
+    keep_freed_memory()
+    weights = load_weights(Path(settings.weights), settings.model)
+    settings = _settings_of(weights, settings)
+    device, out = choose_device(settings.device), output_directory(settings)
+    scene = load_scene(settings.dataset, settings.data_dir, in_memory=False)
+    if not scene.classes:
+        scene, settings = _without_ground_truth(weights, scene, settings)
+    _check_bands(weights, scene, settings.weights)
+    check_state(network, weights, f"--weights {settings.weights}")
+    check_patch(settings.patch, scene)
+    make_deterministic()
+    split = untrained_pixels(weights, scene)
+    environment = network_environment(settings, device)
+    with sole_writer(out):
+        announce(scene, str(device), out)
+        prepare_output(out)
+        write_scene(out, scene)
+        directory = out / "run_0"
+        directory.mkdir(exist_ok=True)
+
+        block = scene_patches(scene, slice(0, 1), settings.patch, device, weights.preprocessing)
+        model = build(network, weights.network, environment["precision"], block)
+        model.load_state_dict(weights.state)
+        iteration, mapped = _classify_blocks(model, weights, scene, split, settings.map, directory)
+        if len(split.test):
+            write_array(directory / "split.npy", split.as_map(scene.labels.shape))
+        report = build_report(settings, scene, [iteration], environment)
+        report["trained_with"] = weights.settings | {"seed": weights.seed}
+        report["mapped_per_class"] = mapped.tolist()
+        write_report(out, report)
+        add_page(out)
+    print_report(report, out)
+    return report
+
+
+def _settings_of(weights: Weights, settings: Settings) -> Settings:
+    """Let the file say what the flags cannot change."""
+    names = ("patch", "kernel", "attention", "valid_split", "split", "per_class")
+    kept = {name: weights.settings[name] for name in names}
+    return dataclasses.replace(settings, **kept, seed=weights.seed, iter=1)
+
+
+def _without_ground_truth(
+    weights: Weights, scene: Scene, settings: Settings
+) -> tuple[Scene, Settings]:
+    """Give the scene the classes the network was trained on, and have all of it mapped."""
+    if settings.map == "none":
+        raise InputError(f"--map none: {settings.dataset} has no ground truth to test on either")
+    names, colours = tuple(weights.class_names), tuple(weights.colours)
+    scene = dataclasses.replace(scene, class_names=names, colours=colours)
+    return scene, dataclasses.replace(settings, map="all")
+
+
+def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
+    """Raise InputError unless the network fits the scene's bands and classes."""
+    trained_on = weights.network["bands"], weights.network["classes"]
+    if trained_on != (scene.cube.shape[2], scene.classes):
+        hint = ""
+        if trained_on[0] == scene.cube.shape[2]:
+            hint = "; name the network's classes under 'classes' in the scene file"
+        elif trained_on[0] == scene.cube.shape[0]:
+            hint = "; if its bands come first, store it as numpy.moveaxis(cube, 0, 2)"
+        raise InputError(
+            f"--weights {file}: trained on {trained_on[0]} bands and {trained_on[1]} classes, "
+            f"but {scene.key} has {scene.cube.shape[2]} bands and {scene.classes} classes{hint}"
+        )
+    names = tuple(weights.class_names)
+    if names != scene.class_names:
+        same = sorted(names) == sorted(scene.class_names)
+        what = "the same classes in another order" if same else "other classes"
+        raise InputError(
+            f"--weights {file}: trained on {what} than {scene.key} has: {', '.join(names)}; name "
+            f"them so under 'classes', or leave out 'ground_truth' to map only"
+        )
+    if weights.wavelengths and scene.wavelengths:
+        apart = np.abs(np.subtract(weights.wavelengths, scene.wavelengths))
+        if apart.max() > SAME_BAND_NM:
+            raise InputError(
+                f"--weights {file}: band {apart.argmax()} was at "
+                f"{weights.wavelengths[apart.argmax()]:g} nm in training, but is at "
+                f"{scene.wavelengths[apart.argmax()]:g} nm in {scene.key}; resample the scene"
+            )
+
+
+def untrained_pixels(weights: Weights, scene: Scene) -> Split:
+    """What is to be tested: on another scene than the weights' own, all labelled pixels.
+
+    On their own scene it is the split they were trained on; where its labels are others now, all
+    labelled pixels but those that were trained or validated on.
+    """
+    nothing = np.empty(0, np.int64)
+    if not scene.labels.any():  # first, for the lines below take memory for every pixel
+        return Split(train=nothing, val=nothing, test=nothing)
+    same_shape = weights.scene_shape[:2] == list(scene.labels.shape)
+    if same_shape and weights.labels_sha256 == scene.labels_sha256():
+        return weights.split
+    labelled = np.flatnonzero(scene.labels)
+    if (weights.scene_name, weights.scene_shape) == (scene.name, list(scene.cube.shape)):
+        seen = weights.split
+        test = np.setdiff1d(labelled, np.concatenate([seen.train, seen.val]))
+        return Split(train=seen.train, val=seen.val, test=test)
+    return Split(train=nothing, val=nothing, test=labelled)
+
+
+def _classify_blocks(
+    model: nn.Module, weights: Weights, scene: Scene, split: Split, wanted: str, directory: Path
+) -> tuple[Iteration, np.ndarray]:
+    """Classify test pixels and those that ``--map`` asks for, block by block, and write the map.
+
+    Returns the test's outcome and how many pixels were mapped to each class, (C,).
+    """
+    (rows, cols), device = scene.labels.shape, next(model.parameters()).device
+    test = np.zeros(rows * cols if len(split.test) else 0, bool)
+    test[split.test] = True
+    predicted = np.zeros(test.size, np.int64)
+    mapped, seconds = np.zeros(scene.classes + 1, np.int64), 0.0
+    step = max(1, VALUES_PER_BLOCK // (cols * scene.cube.shape[2]))
+    with (
+        map_files(directory, scene, wanted != "none", with_confidence=True) as write_rows,
+        tqdm(total=rows, desc="classifying", unit=" rows", disable=None) as bar,
+    ):
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            here = slice(start * cols, stop * cols)
+            asked = _asked(scene, wanted, start, stop) | (test[here] if test.size else False)
+            began = time.perf_counter()
+            labels, confidence = _classify_rows(model, weights, scene, start, stop, asked, device)
+            seconds += time.perf_counter() - began
+            if test.size:
+                predicted[here] = labels
+            mapped += np.bincount(labels, minlength=len(mapped))
+            write_rows(start, labels.reshape(-1, cols), confidence.reshape(-1, cols))
+            bar.update(stop - start)
+    tested = predicted[split.test] if len(split.test) else predicted
+    return Iteration(split, tested, 0, 0.0, seconds), mapped[1:]
+
+
+def _asked(scene: Scene, wanted: str, start: int, stop: int) -> np.ndarray:
+    """Which pixels of some rows are to be mapped: bool (pixels,)."""
+    if wanted == "all":
+        return valid_pixels(scene.read_rows(start, stop), scene.nodata, scene.source, start).ravel()
+    return (scene.labels[start:stop].ravel() > 0) & (wanted == "labelled")
+
+
+def _classify_rows(
+    model: nn.Module,
+    weights: Weights,
+    scene: Scene,
+    start: int,
+    stop: int,
+    asked: np.ndarray,
+    device: torch.device,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and confidence (pixels,) of rows start..stop-1; 0 and NaN where not asked for."""
+    rows, cols = scene.labels.shape
+    p = weights.settings["patch"]
+    first = max(0, start - p)  # with the neighbours that the patches reach into
+    around = slice(first, min(stop + p, rows))
+    patches = scene_patches(scene, around, p, device, weights.preprocessing)
+    labels, confidence = np.zeros(asked.size, np.int64), np.full(asked.size, np.nan, np.float32)
+    pixels = np.flatnonzero(asked)
+    labels[pixels], confidence[pixels] = classify(model, patches, pixels + (start - first) * cols)
+    check_finite(confidence[pixels], scene)
+    return labels, confidence

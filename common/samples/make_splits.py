@@ -1,0 +1,98 @@
+"""The splits that the flags ask for, one per iteration."""
+
+from collections.abc import Container
+from pathlib import Path
+
+import numpy as np
+
+from common.samples.block_split import disjoint_split
+from common.samples.random_split import Split, fixed_split, random_split
+from common.scenes.array_file import open_array
+from common.settings import Settings
+from common.system.errors import InputError
+
+NAMED = ("random", "disjoint")
+
+
+def split_setting(words: list[str]) -> str | tuple[str, str]:
+    """Return what the words after ``--split`` mean: a name, or two maps.
+
+    Raises
+    ------
+    InputError
+        They are neither.
+    """
+    named = words[0] in NAMED
+    if len(words) != (1 if named else 2):
+        raise InputError(f"--split {' '.join(words)}: use random, disjoint or TRAIN_MAP TEST_MAP")
+    return words[0] if named else tuple(words)
+
+
+def check_split_flags(settings: Settings, given: Container[str]) -> None:
+    """Raise InputError where flags about the split, among those `given`, do not go together."""
+    given_share = "valid_split" in given
+    fixed = settings.split not in NAMED
+    if settings.per_class and given_share:
+        raise InputError("--per-class and -vs both say how many pixels train; leave one out")
+    if fixed and (settings.per_class or given_share):
+        flag = "--per-class" if settings.per_class else "-vs"
+        raise InputError(f"{flag}: the maps of --split say which pixels train; leave {flag} out")
+
+
+def make_splits(labels: np.ndarray, settings: Settings) -> list[Split]:
+    """Split the labelled pixels once per iteration, with the seeds ``--seed``, ``--seed`` + 1, ….
+
+    Parameters
+    ----------
+    labels : int64 array (rows, cols)
+        Ground truth, 0 where unlabelled.
+
+    Raises
+    ------
+    InputError
+        The scene has too few labelled pixels, or a map does not fit it.
+    """
+    seeds = range(settings.seed, settings.seed + settings.iter)
+    share, per_class = settings.valid_split, settings.per_class
+    if settings.split == "random":
+        return [random_split(labels, share, seed, per_class) for seed in seeds]
+    if settings.split == "disjoint":
+        p = settings.patch
+        return [disjoint_split(labels, share, p, seed, per_class) for seed in seeds]
+    train_map, test_map = (read_label_map(name, labels) for name in settings.split)
+    both = np.count_nonzero((train_map > 0) & (test_map > 0))
+    if both:
+        raise InputError(f"--split {' '.join(settings.split)}: {both} pixels are in both maps")
+    if np.bincount(train_map.ravel())[1:].max() < 2:
+        raise InputError(
+            f"--split {settings.split[0]}: one pixel of a class; a tenth of the map, and at least "
+            f"one pixel, is needed to validate"
+        )
+    return [fixed_split(train_map, test_map, seed) for seed in seeds]
+
+
+def read_label_map(name: str, labels: np.ndarray) -> np.ndarray:
+    """Read one map of a fixed split, ``FILE`` or ``FILE.mat:variable``, and check it.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, has another size than the scene, labels no pixel, or disagrees
+        with the ground truth.
+    """
+    file, colon, variable = name.rpartition(":")
+    if not colon or not variable.isidentifier():
+        file, variable = name, None
+    array = open_array(Path(file), variable)
+    if array.shape != labels.shape:
+        sizes = ("×".join(map(str, shape)) for shape in (array.shape, labels.shape))
+        raise InputError("--split {}: the map is {}, the scene {} pixels".format(name, *sizes))
+    chosen = array.read()
+    if not (chosen > 0).any():
+        raise InputError(f"--split {name}: the map labels no pixel")
+    wrong = np.count_nonzero((chosen != 0) & (chosen != labels))
+    if wrong:
+        raise InputError(
+            f"--split {name}: {wrong} pixels of the map have another label than the ground truth"
+        )
+    return chosen.astype(np.int64)

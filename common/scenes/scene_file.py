@@ -1,0 +1,259 @@
+"""The YAML file that describes a scene: its files, class names, colours and bands to show."""
+
+import contextlib
+import math
+import re
+import reprlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from common.system.errors import InputError
+from common.system.files import check_is_file
+from common.system.flags import file_name
+
+SCENES = ("IN", "UP", "KSC", "SV")
+FORMATS = ".mat, .npy, ENVI .hdr or GeoTIFF"
+LARGEST_FILE = 1 << 17  # bytes, which take seconds to read
+PICTURE_NM = (640.0, 550.0, 460.0)  # red, green and blue light
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file with an array, and its variable where that is a .mat file."""
+
+    path: Path
+    variable: str | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a scene file says; None is what it leaves open.
+
+    Attributes
+    ----------
+    name : str
+        The scene's name in words.
+    cube, ground_truth : Source
+        Ground truth is None for a scene that is only to be mapped.
+    classes, colours : tuple of str
+        One per class, in label order; colours as "#rrggbb".
+    rgb_bands : tuple of three int
+        Bands of the false-colour picture, 0-based.
+    wavelengths : tuple of float
+        Band centres in nm.
+    ignored_label : tuple of int
+        Values of the ground truth that label nothing.
+    nodata : float, or "none" where the scene file says that there is none
+        The value of pixels without data.
+    """
+
+    name: str
+    cube: Source
+    ground_truth: Source | None = None
+    classes: tuple[str, ...] | None = None
+    colours: tuple[str, ...] | None = None
+    rgb_bands: tuple[int, int, int] | None = None
+    wavelengths: tuple[float, ...] | None = None
+    ignored_label: tuple[int, ...] = (0,)
+    nodata: float | str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name as it may stand in a file name."""
+        return re.sub(r"[^\w.-]+", "_", self.name).strip("._-")[:60] or "scene"
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, each written out: a few nested aliases stand for any amount of them."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*) are not read", mark)
+        return super().compose_node(parent, index)
+
+
+def scene_name(text: str) -> str:
+    """Read the key of a scene, in upper or lower case, or the path of a scene file."""
+    return text.upper() if text.upper() in SCENES else file_name(text)
+
+
+def built_in(key: str) -> dict:
+    """Read the description of IN, UP, KSC or SV, with the addresses of its files."""
+    path = Path(__file__).with_name("benchmarks") / f"{key}.yaml"
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+def describe(key: str, directory: Path | None = None) -> Description:
+    """Read the description of a built-in scene, or that in a YAML file of the user's.
+
+    Parameters
+    ----------
+    key : str
+        IN, UP, KSC, SV, or the path of a YAML file.
+    directory : Path, optional
+        Where the files of a built-in scene lie; those of a YAML file lie beside it.
+
+    Raises
+    ------
+    InputError
+        No such scene or file, or the file does not describe a scene.
+    """
+    if key in SCENES:
+        content = built_in(key)
+        del content["files"]  # for common/scenes/download.py
+        return _description(content, Path(f"{key}.yaml"), directory or Path())
+    path = Path(key)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise InputError(
+            f"-d {key}: unknown scene; choose {', '.join(SCENES)} or name a scene's .yaml file"
+        )
+    check_is_file(path, f"-d {key}", LARGEST_FILE)
+    try:
+        content = yaml.load(path.read_text("utf-8"), _Loader)
+    except OSError as error:
+        raise InputError(f"-d {key}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = "" if line is None else f" in line {line + 1}"
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise InputError(f"{path}: not a YAML file: {problem}{where}") from error
+    return _description(content, path, path.parent)
+
+
+def _description(content: object, path: Path, directory: Path) -> Description:
+    """Check the content of a scene file and give it its types."""
+    known = [field.name for field in fields(Description)]
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold lines 'name: …', 'cube: …', 'ground_truth: …'")
+    unknown = [key for key in content if key not in known]
+    if unknown:
+        raise InputError(
+            f"{path}: unknown key {reprlib.repr(unknown[0])}; the keys are {', '.join(known)}"
+        )
+    for key in ("name", "cube"):
+        if content.get(key) is None:
+            raise InputError(f"{path}: '{key}' is missing")
+    values = {key: value for key, value in content.items() if value is not None}
+    if content.get("nodata", 0) is None:
+        values["nodata"] = "none"
+    readers = {
+        "name": lambda value: _text(value),
+        "cube": lambda value: _source(value, directory),
+        "ground_truth": lambda value: _source(value, directory),
+        "classes": lambda value: tuple(map(_text, _list(value))),
+        "colours": lambda value: tuple(map(_colour, _list(value))),
+        "rgb_bands": lambda value: tuple(map(_count, _list(value, 3))),
+        "wavelengths": lambda value: tuple(map(_number, _list(value))),
+        "ignored_label": lambda value: tuple(
+            map(_integer, value if isinstance(value, list) else [value])
+        ),
+        "nodata": lambda value: value if value == "none" else _number(value, finite=False),
+    }
+    given = {}
+    for key, value in values.items():
+        try:
+            given[key] = readers[key](value)
+        except ValueError as error:
+            raise InputError(f"{path}: '{key}' {error}") from error
+    description = Description(**given)
+    classes = description.classes
+    if classes and len(set(classes)) < len(classes):
+        raise InputError(f"{path}: 'classes' names a class twice")
+    return description
+
+
+def _source(value: object, directory: Path) -> Source:
+    path, variable = (
+        (value.get("path"), value.get("variable")) if isinstance(value, dict) else (value, None)
+    )
+    wrong_keys = isinstance(value, dict) and set(value) - {"path", "variable"}
+    if wrong_keys or not isinstance(path, str) or not isinstance(variable, str | None):
+        raise ValueError(
+            f"must be {{path: FILE, variable: NAME}} with a {FORMATS} file; variable for .mat only"
+        )
+    return Source(directory / path, variable)
+
+
+def _list(value: object, length: int | None = None) -> list:
+    if not isinstance(value, list) or (len(value) != length if length else not value):
+        raise ValueError(f"must be a list{f' of {length}' if length else ''}")
+    return value
+
+
+def _text(value: object) -> str:
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)  # yes, no, on
+    if not plain or not str(value).isprintable() or not str(value).strip():
+        raise ValueError(f"holds {reprlib.repr(value)}, which is not a name; put names in quotes")
+    return str(value)
+
+
+def _colour(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+        return value.lower()
+    from matplotlib.colors import is_color_like, to_hex  # large, and few files have other colours
+
+    if not isinstance(value, str) or not is_color_like(value):
+        raise ValueError(
+            f'holds {reprlib.repr(value)}, which is not a colour; write "#rrggbb" in quotes'
+        )
+    return to_hex(value)
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"holds {reprlib.repr(value)}, which is not a whole number")
+    if abs(value) >= 2**63:
+        raise ValueError("holds a number of more than 64 bits")
+    return value
+
+
+def _count(value: object) -> int:
+    if _integer(value) < 0:
+        raise ValueError(f"holds {value}; bands count from 0")
+    return value
+
+
+def _number(value: object, finite: bool = True) -> float:
+    if isinstance(value, str):  # what YAML takes nan and 1e20 for
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"holds {reprlib.repr(value)}, which is not a number")
+    try:
+        value = float(value)
+    except OverflowError:
+        raise ValueError("holds a number that is too large") from None
+    if finite and not math.isfinite(value):
+        raise ValueError(f"holds {value}, which is not a finite number")
+    return value
+
+
+def default_colours(classes: int) -> tuple[str, ...]:
+    """Colours that are told apart as well as can be for so many classes.
+
+    Up to seven are those of Okabe and Ito, which colour-blind readers can tell apart too.
+    """
+    okabe_ito = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+    if classes <= len(okabe_ito):
+        return okabe_ito[:classes]
+    from matplotlib import colormaps  # large, and few scenes have so many classes without colours
+    from matplotlib.colors import to_hex
+
+    tables = ("tab20", "tab20b", "tab20c")
+    colours = [to_hex(colour) for name in tables for colour in colormaps[name].colors]
+    if classes <= len(colours):
+        return tuple(colours[:classes])
+    rainbow = colormaps["gist_rainbow"].resampled(classes)
+    return tuple(to_hex(colour) for colour in rainbow(np.arange(classes)))
+
+
+def bands_to_show(bands: int, wavelengths: tuple[float, ...] | None) -> tuple[int, int, int]:
+    """Return bands of red, green and blue light, or three spread ones without wavelengths."""
+    if wavelengths is None:
+        return bands * 5 // 6, bands // 2, bands // 6
+    distance = np.abs(np.subtract.outer(PICTURE_NM, wavelengths))
+    return tuple(int(band) for band in distance.argmin(axis=1))

@@ -1,0 +1,1 @@
+"""The machine: errors, files, memory, device, interrupts, the values of flags."""

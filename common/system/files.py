@@ -1,0 +1,93 @@
+"""Where the repository lies, files written whole or not at all, and turns between processes."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from common.system.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+UNFINISHED = ".unfinished_"  # how names begin of files and folders until they are whole
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def check_is_file(path: Path, name: str | None = None, largest: int | None = None) -> None:
+    """Raise InputError, which begins with `name`, unless there is a file, of so many bytes at most.
+
+    Pipes and devices are none: they may never end, nor even begin.
+    """
+    name = name or str(path)
+    if not os.path.isfile(path):  # unlike Path.is_file, it takes any name whatsoever
+        kind = "no such file"
+        if os.path.exists(path):
+            kind = "a folder, not a file" if os.path.isdir(path) else "not a file"
+        raise InputError(f"{name}: {kind}")
+    if largest is not None and os.path.getsize(path) > largest:
+        raise InputError(f"{name}: larger than {largest >> 10} KiB; is this the right file?")
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write `content` under `path` in one step: a reader sees the old file or the new one."""
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)  # gone if interrupted just after the replacement
+        raise
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, when its content has reached the disk: power may fail."""
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed had not finished writing: see `UNFINISHED`."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file, or say False where another process holds it; it goes with the block."""
+    with open(path, "w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_process_at_a_time(name: str) -> Iterator[None]:
+    """Wait until no other process of this user is in a block of that name."""
+    if fcntl is None:
+        yield
+        return
+    path = Path(tempfile.gettempdir(), f"{name}-{os.getuid()}.lock")
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,95 @@
+"""Memory: what does not fit refused, shortage told, and freed memory kept for the training loop."""
+
+import contextlib
+import ctypes
+import gc
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from common.system.errors import InputError
+
+SAID = (
+    "DefaultCPUAllocator",
+    "CUDA out of memory",
+    "could not create a primitive",
+    "cannot map zero-fill pages",
+    "failed to map segment",
+)  # PyTorch on a CPU, on a GPU, oneDNN, a package that is loaded (both): memory is short
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8  # <malloc.h>
+
+
+def check_fits(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise InputError where an array that a file announces is larger than the machine's memory."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > memory:
+        raise InputError(
+            f"{path}: an array of {'×'.join(map(str, shape))} takes {needed / 2**30:.4g} GiB, but "
+            f"this machine has {memory / 2**30:.4g} GiB of memory"
+        )
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's malloc to hold on to freed memory; call it before the first large tensor.
+
+    By default a large tensor is a mapping of its own, and the free end of the heap goes back to the
+    system: each training step then pays for its memory page by page again, about a tenth of its
+    time.  The price: the process keeps its size until `give_back_memory`.  What is larger than the
+    feature maps of usual batches still is a mapping: blocks of a scene would not always find a hole
+    that fits, and the heap would grow by one of them now and then.  Elsewhere than on glibc this
+    does nothing.
+    """
+    if libc := _glibc():
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # whose free end is never given back
+        libc.mallopt(M_TOP_PAD, 64 << 20)  # and which grows by 64 MiB at a time
+        libc.mallopt(M_ARENA_MAX, 1)  # one heap: a thread can use what another one freed
+
+
+def give_back_memory() -> None:
+    """Return to the system what has been freed, when no more tensors are to come."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library if it is glibc, else None."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
+
+
+def collect_garbage_rarely() -> None:
+    """Let Python search for circles of objects less often; call it before PyTorch is imported.
+
+    The searches go through the several 100,000 objects of the packages again and again, which
+    takes a second of a short run, and here nothing large is in a circle.
+    """
+    gc.set_threshold(50_000, 20, 20)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this is how Python, PyTorch or oneDNN says that there is not enough memory."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in SAID)
+
+
+@contextlib.contextmanager
+def told_if_memory_is_short() -> Iterator[None]:
+    """Turn every error that says so into an `InputError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            "out of memory; use a smaller --batch-size, -k or -p, or close other programs"
+        ) from error

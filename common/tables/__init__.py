@@ -1,0 +1,1 @@
+"""Results directories side by side."""

@@ -1,0 +1,86 @@
+"""What a network's attention does: the weights it gives its feature maps, averaged per class."""
+
+import threading
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.fast import constant
+from common.layers import WeightedSum
+from common.samples.patches import Patches
+from common.training.predict import in_batches, patches_per_batch
+
+PATCHES_PER_CLASS = 50
+
+
+def weights_per_class(
+    model: nn.Module, patches: Patches, classes: int, pixels: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Average the weights of every `WeightedSum` of a network over the patches of each class.
+
+    Parameters
+    ----------
+    classes : int
+        C.
+    pixels, labels : int64 arrays (n,)
+        Flat pixel indices and their labels 1..C; of each class the first `PATCHES_PER_CLASS`
+        are looked at.
+
+    Returns
+    -------
+    dict of str to float32 array (C, maps, kernels)
+        By the layer's name.  For the kernel attention the maps are the branches (1,1,7) and
+        (3,3,7); an EFR has one, its gates.  NaN where a class has no pixel.  Empty for a network
+        without such a layer.
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, WeightedSum)}
+    if not layers or not len(pixels):
+        return {}
+    chosen = [pixels[labels == label][:PATCHES_PER_CLASS] for label in range(1, classes + 1)]
+    found = _weights(model, layers, patches, np.concatenate(chosen))
+    ends = np.cumsum([len(of_class) for of_class in chosen])[:-1]
+    return {
+        name: np.stack([_mean(of_class) for of_class in np.split(weights, ends)])
+        for name, weights in found.items()
+    }
+
+
+def _weights(
+    model: nn.Module, layers: dict[str, WeightedSum], patches: Patches, chosen: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Weights (n, maps, kernels) of each layer for n patches."""
+    seen = threading.local()  # batches are computed side by side
+
+    def record(name: str, weights: Tensor) -> Tensor:
+        seen.weights[name] = weights.float().cpu().transpose(0, 1)
+        return weights
+
+    def on_batch(batch: Tensor) -> Tensor:
+        seen.weights = {}
+        model(patches.gather(batch))
+        shapes.update({name: w.shape[1:] for name, w in seen.weights.items()})
+        return torch.cat([seen.weights[name].flatten(1) for name in layers], dim=1)
+
+    shapes = {}
+    plain = {name: layer.weights for name, layer in layers.items()}
+    for name, layer in layers.items():
+        layer.weights = lambda averages, name=name: record(name, plain[name](averages))
+    try:
+        model.eval()
+        pixels = torch.from_numpy(chosen).to(patches.spectra.device)
+        with constant(model):
+            rows = in_batches(on_batch, pixels, patches_per_batch(model, patches))
+    finally:
+        for layer in layers.values():
+            del layer.weights  # the class's own again
+    parts = rows.split([shapes[name].numel() for name in layers], dim=1)
+    return {
+        name: part.unflatten(1, shapes[name]).numpy()
+        for name, part in zip(layers, parts, strict=True)
+    }
+
+
+def _mean(weights: np.ndarray) -> np.ndarray:
+    """Mean over patches; NaN without any."""
+    return weights.mean(axis=0) if len(weights) else np.full(weights.shape[1:], np.nan, "f4")

@@ -1,0 +1,65 @@
+"""What a run needs of a classifier, be it a network or not."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from common.samples.random_split import Split
+
+# Flat pixel indices in; labels 1..C (int64) and confidence 0..1 (float32, or None) of each out.
+Classify = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A classifier that one iteration trained.
+
+    Attributes
+    ----------
+    classify : callable
+        Classifies any pixels of the scene; see `Classify`.
+    epochs : int
+        Epochs trained; 0 for a classifier without.
+    seconds : float
+        Wall time of training, validation included.
+    inspect : callable
+        Given flat pixel indices and their labels, returns arrays by name that tell how the
+        classifier came to its results, for ``attention.npz``.
+    """
+
+    classify: Classify
+    epochs: int
+    seconds: float
+    inspect: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]] = field(
+        default=lambda pixels, labels: {}
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one iteration is to train: on a split, from a seed.
+
+    Attributes
+    ----------
+    directory : Path
+        Where it leaves what is worth keeping.
+    title : str
+        What it is called on the terminal, for example "iteration 1/3".
+    """
+
+    split: Split
+    seed: int
+    directory: Path
+    title: str
+
+
+class Classifier(Protocol):
+    """A classifier of one scene, made by calling its class with (settings, scene)."""
+
+    environment: dict  # what `describe_environment` gave, and the precision
+
+    def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
+        """Train for each task, in this order; when the result is asked for, or before."""

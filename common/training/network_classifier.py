@@ -1,0 +1,229 @@
+"""The networks as classifiers: built, trained, kept as weights, used."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.fast import compile_kernels, use_fast_form
+from common.recipe import recipe_of
+from common.samples.patches import Patches
+from common.samples.preprocess import Preprocessing, fit_pca_scaling
+from common.scenes.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
+from common.settings import Settings
+from common.system.device import (
+    PRECISIONS,
+    choose_device,
+    choose_precision,
+    describe_environment,
+    make_deterministic,
+)
+from common.system.errors import InputError
+from common.training.attention_maps import weights_per_class
+from common.training.checkpoint import Checkpoint
+from common.training.classifier import Task, Trained
+from common.training.history import Epoch, write_history
+from common.training.predict import classify
+from common.training.progress import epoch_progress
+from common.training.train import DivergenceError, Training, run, run_side_by_side
+from common.training.weights_file import Weights, save_weights
+
+SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
+TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
+
+
+class NetworkClassifier:
+    """A network class on a scene; see `common.training.classifier.Classifier`.
+
+    Parameters
+    ----------
+    network : class of torch.nn.Module
+        ``network(bands, classes, **settings.network_arguments())`` builds it.
+    settings : Settings
+    scene : Scene
+        With its cube in memory.
+
+    Raises
+    ------
+    InputError
+        No such device, or patches too wide for the scene.
+    """
+
+    def __init__(self, network: type[nn.Module], settings: Settings, scene: Scene) -> None:
+        device = choose_device(settings.device)
+        rows, _, bands = scene.cube.shape
+        check_patch(settings.patch, scene)
+        make_deterministic()
+        self.settings, self.scene = settings, scene
+        self.preprocessing = fit_pca_scaling(scene.cube, has_data(scene.cube, scene.nodata))
+        self.patches = scene_patches(
+            scene, slice(0, rows), settings.patch, device, self.preprocessing
+        )
+        self.environment = network_environment(settings, device)
+        self.arguments = {"bands": bands, "classes": scene.classes} | settings.network_arguments()
+        self.network = network
+
+    def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
+        """Train with the settings; write ``history.csv`` and ``weights.pt``.
+
+        On a GPU `SIDE_BY_SIDE` tasks at a time are trained together.
+
+        Raises
+        ------
+        DivergenceError
+            When the task's result is asked for.  The files then hold the best epoch until it did,
+            if there was one.
+        """
+        together = side_by_side(self.patches.spectra.device)
+        for first in range(0, len(tasks), together):
+            yield from self._fit_together(tasks[first : first + together])
+
+    def _fit_together(self, tasks: Sequence[Task]) -> Iterator[Trained]:
+        """Train several networks at once, or one."""
+        start = time.perf_counter()
+        with contextlib.ExitStack() as bars:
+            trainings = [self._training(task, bars) for task in tasks]
+            ends = run_side_by_side(trainings) if len(trainings) > 1 else [run(trainings[0])]
+        seconds = (time.perf_counter() - start) / len(tasks)
+        results = [
+            self._result(task, training, end, seconds)
+            for task, training, end in zip(tasks, trainings, ends, strict=True)
+        ]
+        for result in results:
+            if isinstance(result, DivergenceError):
+                raise result
+            yield result
+
+    def _training(self, task: Task, bars: contextlib.ExitStack) -> Training:
+        """Make a network and all that its training needs."""
+        torch.manual_seed(task.seed)
+        model = build(self.network, self.arguments, self.environment["precision"], self.patches)
+        show = bars.enter_context(epoch_progress(task.title, self.settings))
+        return Training(
+            model,
+            self.patches,
+            self.scene.labels.ravel(),
+            task.split,
+            self.settings,
+            task.seed,
+            show,
+            self._checkpoint(task),
+        )
+
+    def _result(
+        self, task: Task, training: Training, end: DivergenceError | None, seconds: float
+    ) -> Trained | DivergenceError:
+        """Keep what a training gave; return what ended it before its time, if that is so."""
+        progress = training.progress
+        if progress.best_weights is not None:
+            training.model.load_state_dict(progress.best_weights)
+            self._keep(task, training.model, progress.history)
+        if end is not None:
+            return end
+        return Trained(
+            functools.partial(classify, training.model, self.patches),
+            len(progress.history),
+            seconds,
+            functools.partial(weights_per_class, training.model, self.patches, self.scene.classes),
+        )
+
+    def _checkpoint(self, task: Task) -> Checkpoint:
+        """Return where this training is kept, and is read from if it was interrupted."""
+        flags = {name: getattr(self.settings, name) for name in TRAINING_FLAGS}
+        flags["recipe"] = dataclasses.asdict(recipe_of(self.settings))
+        precision = self.environment["precision"]
+        identity = [flags, self.arguments, task.seed, task.split.sha256(), precision]
+        return Checkpoint(task.directory, json.dumps(identity))
+
+    def _keep(self, task: Task, model: nn.Module, history: list[Epoch]) -> None:
+        """Write what training gave."""
+        write_history(task.directory, history)
+        save_weights(task.directory / "weights.pt", self._weights(model, task))
+
+    def _weights(self, model: nn.Module, task: Task) -> Weights:
+        """Bundle a trained network with all that is needed to use it."""
+        scene = self.scene
+        return Weights(
+            model=self.settings.model,
+            network=self.arguments,
+            settings=dataclasses.asdict(self.settings),
+            seed=task.seed,
+            class_names=list(scene.class_names),
+            colours=list(scene.colours),
+            wavelengths=list(scene.wavelengths or ()),
+            scene_name=scene.name,
+            scene_shape=list(scene.cube.shape),
+            labels_sha256=scene.labels_sha256(),
+            split=task.split,
+            preprocessing=self.preprocessing,
+            state=model.state_dict(),
+        )
+
+
+def side_by_side(device: torch.device) -> int:
+    """Return how many networks are trained at a time."""
+    return SIDE_BY_SIDE if device.type == "cuda" else 1
+
+
+def network_environment(settings: Settings, device: torch.device) -> dict:
+    """Versions, machine, commit and the precision of the convolutions."""
+    environment = describe_environment(device)
+    return environment | {"precision": choose_precision(settings.precision, device)}
+
+
+def check_patch(half_width: int, scene: Scene) -> None:
+    """Raise InputError where every patch would hold the whole scene with zeros all around."""
+    rows, cols = scene.labels.shape
+    widest = max(rows, cols) - 1
+    if half_width > widest:
+        cure = f"use -p {widest} or less" if widest > 1 else "the scene is too small"
+        raise InputError(
+            f"-p {half_width}: patches wider than the scene, {rows}×{cols} pixels, on all sides of "
+            f"every pixel; {cure}"
+        )
+
+
+def check_finite(numbers: np.ndarray, scene: Scene) -> None:
+    """Raise InputError unless what became of a scene's spectra are finite numbers."""
+    if not np.isfinite(numbers).all():
+        raise InputError(
+            f"{scene.source}: values too far from those that the network was trained on to compute "
+            f"with; give both scenes the same units, or say with 'nodata' what is no data"
+        )
+
+
+def scene_patches(
+    scene: Scene,
+    rows: slice,
+    half_width: int,
+    device: torch.device,
+    preprocessing: Preprocessing,
+) -> Patches:
+    """Return the patches of some rows of a scene; those without data are zero."""
+
+    def preprocess(block: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):  # of pixels without data
+            spectra = preprocessing.apply(block)
+        spectra[~has_data(block, scene.nodata)] = 0
+        check_finite(spectra, scene)
+        return spectra
+
+    cube = scene.read_rows(rows.start, rows.stop)
+    if scene.nodata_unstated:
+        check_for_unstated_nodata(scene.key, cube, rows.start)
+    valid_pixels(cube, scene.nodata, scene.source, rows.start)
+    return Patches.of_cube(cube, half_width, device, preprocess)
+
+
+def build(network: type[nn.Module], arguments: dict, precision: str, patches: Patches) -> nn.Module:
+    """Make the network with initial weights, in its fast form where the patches are."""
+    device = patches.spectra.device
+    model = use_fast_form(network(**arguments), device, PRECISIONS[precision])
+    compile_kernels(model, patches.gather(torch.arange(2, device=device)))
+    return model

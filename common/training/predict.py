@@ -1,0 +1,137 @@
+"""A trained or half-trained network on many pixels, in batches and without gradients."""
+
+import gc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.fast import constant
+from common.samples.patches import Patches
+from common.system.memory import is_out_of_memory
+
+BYTES_PER_BATCH = {"cpu": 64 * 49 * 200, "cuda": 4096 * 49 * 200}  # 16, 1024 patches in float32
+PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
+
+
+@torch.no_grad()
+def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
+    """Logits ``(pixels, classes)`` of flat pixel indices, with the network in evaluation mode.
+
+    A network with the methods `spectral`, `spatial_stem` and `spatial` is computed position by
+    position (see `dense_logits`), any other one patch by patch.
+    """
+    model.eval()
+    with constant(model):
+        if not hasattr(model, "spectral"):
+            batch_size = patches_per_batch(model, patches)
+            return in_batches(lambda batch: model(patches.gather(batch)), pixels, batch_size)
+        order = pixels.argsort()  # neighbours share most of their windows
+        chunks = pixels[order].split(PIXELS_PER_CHUNK)
+        ordered = torch.cat([dense_logits(model, patches, chunk) for chunk in chunks])
+        return ordered[order.argsort()]
+
+
+def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
+    """Logits of a network whose spectral half sees one pixel at a time, as SSRN's does.
+
+    Neighbouring patches share pixels.  So the spectral half is computed once for each pixel, the
+    3×3 spatial stem once for each of its positions, and only what follows once for each patch.
+    Zero padding outside the scene is a pixel with a zero spectrum, like in a patch.
+    """
+    p = patches.half_width
+    batch_size = 16 * patches_per_batch(model, patches)  # of pixels, or what has no band axis left
+    windows = patches.around(patches.positions(pixels), p - 1)
+    stem_positions, windows = torch.unique(windows, return_inverse=True)
+    windows_3x3 = patches.around(stem_positions, 1)
+    pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
+
+    features = in_batches(
+        lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
+        pixel_positions,
+        batch_size,
+    )
+    stem = in_batches(
+        lambda at: model.spatial_stem(features[at].unsqueeze(1)).flatten(1),
+        windows_3x3,
+        batch_size,
+    )
+    return in_batches(
+        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
+    )
+
+
+def patches_per_batch(model: nn.Module, patches: Patches) -> int:
+    """As many patches as fit into a fixed share of memory, in the type that feature maps have."""
+    spectra, pixels = patches.spectra, (2 * patches.half_width + 1) ** 2
+    types = {getattr(module, "compute_dtype", torch.float32) for module in model.modules()}
+    number = 2 if torch.bfloat16 in types else 4  # bytes
+    return max(1, BYTES_PER_BATCH[spectra.device.type] // (number * pixels * spectra.shape[1]))
+
+
+def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int) -> Tensor:
+    """Apply `function` to `rows` a batch at a time and join what it gives.
+
+    On the CPU every thread takes batches of its own: to split each operation of a batch between
+    threads has them wait for one another hundreds of times, worst where other programs run.
+    """
+
+    def on_batch(batch: Tensor) -> Tensor:
+        with torch.no_grad():  # which is for each thread to say
+            return _or_by_halves(function, batch)
+
+    batches, threads = rows.split(batch_size), torch.get_num_threads()
+    if rows.device.type != "cpu" or threads == 1:
+        return torch.cat([on_batch(batch) for batch in batches])
+    workers = ThreadPoolExecutor(min(threads, len(batches)), initializer=_work_alone)
+    try:
+        return torch.cat(list(workers.map(on_batch, batches)))
+    finally:
+        workers.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _work_alone() -> None:
+    """Let this thread's operations use no further threads."""
+    torch.get_num_threads()  # makes PyTorch's own settings for the thread, which would come later
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+
+
+def _or_by_halves(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Apply `function`; where memory is too short for all rows, to each half of them."""
+    try:
+        return function(rows)
+    except (MemoryError, RuntimeError) as error:
+        if len(rows) < 2 or not is_out_of_memory(error):
+            raise
+    gc.collect()  # what the failure itself still refers to
+    if rows.is_cuda:
+        torch.cuda.empty_cache()
+    return torch.cat([_or_by_halves(function, half) for half in rows.tensor_split(2)])
+
+
+def classify(
+    model: nn.Module, patches: Patches, pixels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted label, 1..C, of each flat pixel index, and how sure the network is of it.
+
+    Returns
+    -------
+    labels : int64 array (pixels,)
+    confidence : float32 array (pixels,)
+        The largest of the softmax over classes, 0..1.
+    """
+    if not len(pixels):
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    indices = torch.from_numpy(pixels).to(patches.spectra.device)
+    confidence, winner = logits(model, patches, indices).float().softmax(dim=1).max(dim=1)
+    return winner.cpu().numpy() + 1, confidence.cpu().numpy()
+
+
+def predict(model: nn.Module, patches: Patches, pixels: np.ndarray) -> np.ndarray:
+    """Predicted label, 1..C, of each flat pixel index: int64 array like `pixels`."""
+    return classify(model, patches, pixels)[0]

@@ -1,0 +1,70 @@
+"""A progress bar per iteration on a terminal; now and then a plain line in a file."""
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from common.recipe import half_width
+from common.settings import Settings
+from common.training.history import Epoch
+
+SECONDS_BETWEEN_LINES = 30
+
+
+@contextmanager
+def epoch_progress(title: str, settings: Settings) -> Iterator[Callable[[Epoch], None]]:
+    """Yield a function to call with each finished epoch; it shows how training goes on stderr.
+
+    Parameters
+    ----------
+    title : str
+        What is being trained, for example "iteration 1/3".
+    settings : Settings
+        They say how many epochs there are at most, and how long each takes beside the others.
+    """
+    epochs = settings.epoch
+    pixels = [(2 * half_width(settings, number + 1) + 1) ** 2 for number in range(epochs)]
+    if sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns:
+        layout = "{desc} {percentage:3.0f}% |{bar}| at most {remaining} left{postfix}"
+        with tqdm(total=sum(pixels), desc=title, bar_format=layout, dynamic_ncols=True) as bar:
+
+            def show(epoch: Epoch) -> None:
+                bar.set_description_str(f"{title}: epoch {epoch.epoch}/{epochs}", refresh=False)
+                bar.set_postfix_str(_figures(epoch), refresh=False)
+                bar.update(pixels[epoch.epoch - 1])
+
+            yield show
+        return
+
+    start, last_line, latest = time.monotonic(), -float("inf"), None
+
+    def print_line(epoch: Epoch) -> None:
+        done = sum(pixels[: epoch.epoch])
+        left = (time.monotonic() - start) / done * (sum(pixels) - done)
+        line = f"{title}: epoch {epoch.epoch}/{epochs}, {_figures(epoch)}"
+        print(f"{line}, at most {tqdm.format_interval(left)} left", file=sys.stderr, flush=True)
+
+    def show_seldom(epoch: Epoch) -> None:
+        nonlocal last_line, latest
+        latest = epoch
+        if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line, latest = time.monotonic(), None
+            print_line(epoch)
+
+    yield show_seldom
+    if latest is not None:
+        print_line(latest)
+
+
+def _figures(epoch: Epoch) -> str:
+    if math.isnan(epoch.validation_accuracy):  # not validated, or diverged
+        return f"acc {100 * epoch.train_accuracy:.2f} %, loss {epoch.train_loss:.4f}"
+    return (
+        f"val acc {100 * epoch.validation_accuracy:.2f} %, "
+        f"loss {epoch.train_loss:.4f}, val loss {epoch.validation_loss:.4f}"
+    )

@@ -1,0 +1,278 @@
+"""Training: one network, one split, early stopping, the best epoch's weights."""
+
+import copy
+import dataclasses
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.recipe import Recipe, half_width, learning_rate, recipe_of
+from common.samples.even_draws import draw_evenly
+from common.samples.patches import Patches
+from common.samples.random_split import Split
+from common.settings import Settings
+from common.system.errors import InputError
+from common.training.checkpoint import Checkpoint
+from common.training.history import Epoch
+from common.training.optimizers import make_optimizer, set_learning_rate
+from common.training.predict import logits
+from common.training.step import GraphedStep, TrainingStep
+
+PATIENCE = 20
+
+
+@dataclass
+class Progress:
+    """How far a training has come: its epochs, and the best one's number, loss and weights."""
+
+    history: list[Epoch] = field(default_factory=list)
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] | None = None
+
+    def is_over(self, settings: Settings) -> bool:
+        """Whether all epochs are done, or the last `PATIENCE` of them were no improvement."""
+        done = len(self.history)
+        stops_early = recipe_of(settings).early_stopping
+        return done == settings.epoch or (stops_early and done - self.best_epoch >= PATIENCE)
+
+    def add(self, epoch: Epoch, model: nn.Module) -> None:
+        """Add an epoch, and keep the network's weights if it is the best so far."""
+        self.history.append(epoch)
+        if epoch.validation_loss < self.best_loss:
+            self.best_loss, self.best_epoch = epoch.validation_loss, epoch.epoch
+            self.best_weights = copy.deepcopy(model.state_dict())
+
+    def as_dict(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+        """Return all that training needs to go on from here."""
+        history = [dataclasses.asdict(epoch) for epoch in self.history]
+        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        return vars(self) | {"history": history} | states
+
+
+class DivergenceError(InputError):
+    """Training cannot go on; `progress` holds what was good until then."""
+
+    def __init__(self, what: str, settings: Settings, progress: Progress) -> None:
+        kept = f"the weights of epoch {progress.best_epoch}, the best, are kept; "
+        super().__init__(
+            f"--lr {settings.lr:g}: training diverged, {what}; "
+            f"{kept if progress.best_weights else ''}use a smaller learning rate"
+        )
+        self.progress = progress
+
+
+class Training:
+    """The training of one network in place, an epoch at a time; see `run`.
+
+    Cross-entropy over shuffled batches; the last one is partial.  Training stops after
+    ``settings.epoch`` epochs, or `PATIENCE` epochs after the one with the lowest mean validation
+    loss; what ``settings.recipe`` changes, `common.recipe.Recipe` says.
+
+    Parameters
+    ----------
+    labels : int64 array (rows * cols,)
+        Ground truth by flat pixel index, 0 where unlabelled.
+    seed : int
+        With the epoch's number it fixes the batch order and the dropout.
+    on_epoch : callable
+        Called with each finished epoch.
+    checkpoint : Checkpoint, optional
+        Where training starts, if it holds anything, and where it is kept as it goes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        patches: Patches,
+        labels: np.ndarray,
+        split: Split,
+        settings: Settings,
+        seed: int,
+        on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.model, self.patches, self.settings, self.seed = model, patches, settings, seed
+        self.on_epoch, self.checkpoint = on_epoch, checkpoint
+        device = patches.spectra.device
+        self.targets = torch.from_numpy(labels).to(device) - 1
+        self.pixels, self.val_pixels = (
+            torch.from_numpy(pixels).to(device) for pixels in (split.train, split.val)
+        )
+        self.step = training_step(model, patches, self.targets, settings)
+        self.progress = resumed(checkpoint, model, self.step.optimizer) or Progress()
+        for epoch in self.progress.history:
+            on_epoch(epoch)
+
+    def is_over(self) -> bool:
+        """Whether there is no further epoch."""
+        return self.progress.is_over(self.settings)
+
+    def start_epoch(self) -> None:
+        """Update the weights with all training pixels; a GPU is only told to."""
+        self.start, self.number = time.perf_counter(), len(self.progress.history) + 1
+        self.step.seed(epoch_seed(self.seed, self.number))
+        make_updates(self.step, self.pixels, self.settings, self.seed, self.number)
+
+    def end_epoch(self) -> None:
+        """Wait for the updates, validate and keep what came of them.
+
+        Raises
+        ------
+        DivergenceError
+            The loss is NaN or infinite.
+        """
+        step, settings, number = self.step, self.settings, self.number
+        train_loss = step.loss_sum.item() / len(self.pixels)
+        train_accuracy = step.correct.item() / len(self.pixels)
+        if not math.isfinite(train_loss):
+            update = step.finite.item() + 1
+            what = f"the loss became NaN or infinite in update {update} of epoch {number}"
+            raise DivergenceError(what, settings, self.progress)
+        val_loss, val_accuracy = math.nan, math.nan
+        if recipe_of(settings).early_stopping or number == settings.epoch:
+            val_loss, val_accuracy = loss_and_accuracy(
+                self.model, self.patches, self.targets, self.val_pixels
+            )
+        seconds, rate = time.perf_counter() - self.start, learning_rate(settings, number - 1)
+        epoch = Epoch(number, rate, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
+        self.progress.add(epoch, self.model)
+        self.on_epoch(epoch)
+        if self.checkpoint is not None:
+            self.checkpoint.write(lambda: self.progress.as_dict(self.model, step.optimizer))
+
+    def finish(self) -> None:
+        """Go back to the best epoch's weights.
+
+        Raises
+        ------
+        DivergenceError
+            No epoch had a finite validation loss.
+        """
+        if self.progress.best_weights is None:
+            what = "the validation loss was never finite"
+            raise DivergenceError(what, self.settings, self.progress)
+        self.model.load_state_dict(self.progress.best_weights)
+
+
+def run(training: Training) -> DivergenceError | None:
+    """Go through a training to its end; return why it ended before its time, if it did.
+
+    It leaves the network with the weights of its best epoch.
+    """
+    try:
+        while not training.is_over():
+            training.start_epoch()
+            training.end_epoch()
+        training.finish()
+    except DivergenceError as error:
+        return error
+
+
+def run_side_by_side(trainings: Sequence[Training]) -> list[DivergenceError | None]:
+    """Go through several trainings at once, each on a GPU stream of its own.
+
+    One update is too little work for a GPU: most of it waits for a few small kernels.  While those
+    of one training wait, those of others run.
+
+    Returns
+    -------
+    list of DivergenceError or None
+        Why each training ended before its time, if it did.
+    """
+    ends: list[DivergenceError | None] = [None] * len(trainings)
+    torch.cuda.synchronize()  # what they share has been made on another stream
+    waiting = deque((number, torch.cuda.Stream(), False) for number in range(len(trainings)))
+    while waiting:
+        number, stream, started = waiting.popleft()
+        training = trainings[number]
+        with torch.cuda.stream(stream):
+            try:
+                if started:
+                    training.end_epoch()
+                if training.is_over():
+                    training.finish()
+                    continue
+            except DivergenceError as error:
+                ends[number] = error
+                continue
+            training.start_epoch()
+            waiting.append((number, stream, True))
+    torch.cuda.synchronize()
+    return ends
+
+
+def resumed(
+    checkpoint: Checkpoint | None, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Progress | None:
+    """Bring network and optimizer where the checkpoint was written, and return how far that is."""
+    kept = checkpoint and checkpoint.read()
+    if not kept:
+        return None
+    model.load_state_dict(kept.pop("model"))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(kept.pop("optimizer"))
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate  # a CUDA graph needs the tensor it was made with
+    return Progress(**kept | {"history": [Epoch(**epoch) for epoch in kept["history"]]})
+
+
+def training_step(
+    model: nn.Module, patches: Patches, targets: Tensor, settings: Settings
+) -> TrainingStep:
+    """Choose the update for the device: as one CUDA graph where the optimizer can be captured."""
+    on_gpu, recipe = targets.device.type == "cuda", recipe_of(settings)
+    optimizer = make_optimizer(settings.optimizer, model, settings.lr, recipe, on_gpu)
+    capturable = on_gpu and optimizer.defaults.get("capturable", False)
+    kind = GraphedStep if capturable else TrainingStep
+    return kind(model, patches, targets, optimizer, recipe)
+
+
+def make_updates(
+    step: TrainingStep, pixels: Tensor, settings: Settings, seed: int, number: int
+) -> None:
+    """Make an epoch's updates; it may end early where the loss is NaN or infinite."""
+    device = pixels.device
+    step.start_epoch(half_width(settings, number))
+    targets = step.targets[pixels].cpu()
+    order, symmetries = draw(targets, step.recipe, seed, number)
+    batches = pixels[order.to(device)].split(settings.batch_size)
+    turned = [None] * len(batches)
+    if symmetries is not None:
+        turned = symmetries.to(device).split(settings.batch_size)
+    for index, batch in enumerate(zip(batches, turned, strict=True)):
+        epochs_done = number - 1 + index / len(batches)
+        set_learning_rate(step.optimizer, learning_rate(settings, epochs_done))
+        step(*batch)
+        if device.type == "cpu" and not step.loss_sum.isfinite():
+            break  # on a GPU, looking after each update would take longer than the update
+
+
+def draw(targets: Tensor, recipe: Recipe, seed: int, number: int) -> tuple[Tensor, Tensor | None]:
+    """Draw an epoch's training pixels: indices into `targets`, their classes, and symmetries."""
+    if not (recipe.balance or recipe.symmetries):
+        return torch.randperm(len(targets)), None
+    drawn = draw_evenly(targets.numpy(), recipe.balance, seed, number)
+    order, symmetries = (torch.from_numpy(array) for array in drawn)
+    return order, symmetries if recipe.symmetries else None
+
+
+def loss_and_accuracy(
+    model: nn.Module, patches: Patches, targets: Tensor, pixels: Tensor
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy over `pixels`, in evaluation mode."""
+    scores, target = logits(model, patches, pixels), targets[pixels]
+    accuracy = (scores.argmax(dim=1) == target).double().mean()
+    return F.cross_entropy(scores, target).item(), accuracy.item()
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return a seed made from (seed, epoch) alone: an epoch does not depend on those before."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])

@@ -1,0 +1,242 @@
+"""The SVM baseline: the networks' splits and report, its own grid search."""
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import sklearn
+
+from baselines.SVM import DEFAULTS, GAMMA, SVM, C, stratified_folds
+from common.run.cli import run_script
+from common.samples.random_split import random_split
+from common.system.errors import InputError
+from common.system.files import REPOSITORY
+from common.tables.methods import read_methods
+from common.tables.paper_table import comparability_notes
+from common.tables.readme_tables import read_reports, results_table, splits_table
+from SSRN import SSRN
+from tests.conftest import toy_labels
+
+FLAGS = ["-d", "UP", "-i", "2", "-p", "2"]
+
+
+def run(toy_data: Path, out: Path, *flags: str) -> int:
+    return run_script(
+        SVM, DEFAULTS, [*FLAGS, "--data-dir", str(toy_data), "--out", str(out), *flags]
+    )
+
+
+def read_report(out: Path) -> dict:
+    return json.loads((out / "report.json").read_text())
+
+
+def read_grid(out: Path) -> list[dict[str, str]]:
+    with open(out / "run_0" / "grid.csv") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def results(toy_data, tmp_path_factory) -> Path:
+    """The results directory of two iterations."""
+    out = tmp_path_factory.mktemp("SVM") / "out"
+    assert run(toy_data, out) == 0
+    return out
+
+
+def test_files(results):
+    files = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
+    per_run = ("grid.csv", "map.png", "map_large.png", "map.npy", "split.npy")
+    per_run += ("iteration.npz",)
+    assert files == {
+        "run.json",
+        "report.json",
+        "report.txt",
+        "gt.npy",
+        "gt.png",
+        "false_color.png",
+    } | {f"run_{n}/{name}" for n in (0, 1) for name in per_run}
+
+
+def test_splits_are_the_networks(results):
+    report = read_report(results)
+    for n in (0, 1):
+        checksums = random_split(toy_labels(), SSRN.DEFAULTS.valid_split, 1331 + n).sha256()
+        for part, checksum in checksums.items():
+            assert report["split"][f"{part}_sha256"][n] == checksum
+    assert len(report["split"]["test_patches_with_training_pixels"]) == 2
+
+
+def test_report_keys(results):
+    report = read_report(results)
+    assert (report["model"], report["dataset"], report["epochs_run"]) == ("SVM", "UP", [0, 0])
+    assert report["settings"].keys() == dataclasses.asdict(SSRN.DEFAULTS).keys()
+    assert report["settings"]["epoch"] is report["settings"]["recipe"] is None
+    for name in ("oa", "aa", "kappa", "aa_users", "per_class", "train_seconds", "test_seconds"):
+        assert len(report[name]) == 2
+
+
+def test_environment_names_scikit_learn(results):
+    environment = read_report(results)["environment"]
+    assert environment["scikit-learn"] == sklearn.__version__
+    assert (environment["device"], environment["threads"]) == ("cpu", 1)
+    text = (results / "report.txt").read_text()
+    assert f"fp64, scikit-learn {sklearn.__version__}, commit" in text
+    assert "split with patch 2, valid_split 0.9\n" in text
+    assert not any(word in text for word in ("None", "epoch", "torch", "trained with"))
+
+
+def test_classifies_single_spectra_well_above_chance(results):
+    report = read_report(results)
+    assert min(report["oa"]) > 0.9  # five classes, easily told apart
+    label_map = np.load(results / "run_0" / "map.npy")
+    np.testing.assert_array_equal(label_map == 0, toy_labels() == 0)
+
+
+def test_grid_lists_every_pair_best_first(results):
+    rows = read_grid(results)
+    pairs = {(float(row["C"]), float(row["gamma"])) for row in rows}
+    assert pairs == {(c, gamma) for c in C for gamma in GAMMA}
+    assert len(rows) == len(pairs)
+    ranks = [int(row["rank"]) for row in rows]
+    accuracies = [float(row["accuracy_mean"]) for row in rows]
+    assert ranks[0] == 1
+    assert ranks == sorted(ranks)
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert 0.9 < accuracies[0] <= 1
+    assert all(0 <= float(row["accuracy_std"]) <= 0.5 for row in rows)
+
+
+def test_same_command_twice_gives_the_same_results_and_says_what_it_chose(
+    results, toy_data, tmp_path, capsys
+):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run(toy_data, tmp_path, "--map", "all", "--overwrite") == 0
+    first, again = read_report(results), read_report(tmp_path)
+    assert again["confusion"] == first["confusion"]
+    for n in (0, 1):
+        grids = [(out / f"run_{n}" / "grid.csv").read_bytes() for out in (results, tmp_path)]
+        assert grids[0] == grids[1]
+    best = read_grid(results)[0]
+    assert f"iteration 1/2: C {best['C']}, gamma {best['gamma']}, " in capsys.readouterr().err
+    label_map, labelled = np.load(tmp_path / "run_0" / "map.npy"), toy_labels() > 0
+    assert (label_map > 0).all()
+    np.testing.assert_array_equal(
+        label_map[labelled], np.load(results / "run_0" / "map.npy")[labelled]
+    )
+
+
+def test_test_pixels_have_no_say_in_training(results, toy_data, tmp_path):
+    changed = scipy.io.loadmat(toy_data / "PaviaU.mat")["paviaU"]
+    split = np.load(results / "run_0" / "split.npy")
+    changed[split != 1] = 60000 - changed[split != 1]
+    scipy.io.savemat(tmp_path / "PaviaU.mat", {"paviaU": changed})
+    (tmp_path / "PaviaU_gt.mat").write_bytes((toy_data / "PaviaU_gt.mat").read_bytes())
+    out = tmp_path / "out"
+    assert run(tmp_path, out, "-i", "1", "--map", "none") == 0
+    assert read_grid(out) == read_grid(results)
+    assert read_report(out)["oa"][0] < 0.9
+
+
+@pytest.mark.parametrize("counts", [(1, 2), (2, 2, 1), (3, 4, 1, 1), (3, 3, 100, 7)])
+def test_rest_of_every_fold_holds_every_class(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    folds = stratified_folds(labels, seed=5)
+    used = np.unique(folds[folds >= 0])
+    assert list(used) == list(range(min(3, max(counts))))
+    for fold in used:
+        assert set(labels[folds != fold]) == set(labels)
+    for label in np.flatnonzero(np.array(counts) > 1):
+        sizes = [np.count_nonzero(folds[labels == label] == fold) for fold in used]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], [4, 4, 4]])
+def test_too_few_training_pixels(labels):
+    with pytest.raises(InputError, match="cross-validation needs two"):
+        stratified_folds(np.array(labels), seed=0)
+
+
+def test_few_training_pixels_train_without_warnings(toy_data, tmp_path, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run(toy_data, tmp_path / "two", "--per-class", "2", "-i", "1") == 0
+    assert "Warning" not in capsys.readouterr().err
+    assert run(toy_data, tmp_path / "one", "--per-class", "1", "-i", "1") == 2
+    assert "5 training pixels of 5 classes" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-e", "2"],
+        ["-k", "4"],
+        ["-o", "adam"],
+        ["--attention", "paper"],
+        ["--batch-size", "4"],
+        ["--lr", "1"],
+        ["--lr-decay", "1"],
+        ["--recipe", "fast"],
+        ["--weights", "weights.pt"],
+        ["--device", "cpu"],
+        ["--precision", "fp32"],
+    ],
+)
+def test_flags_of_networks_are_refused_in_one_line(flags, toy_data, tmp_path, capsys):
+    assert run(toy_data, tmp_path / "out", *flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"unrecognized arguments: {flags[0]}" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_overwriting_by_another_model_leaves_no_old_grid(toy_data, tmp_path):
+    (tmp_path / "run_4").mkdir()
+    (tmp_path / "run_4" / "grid.csv").write_text("old")
+    assert run(toy_data, tmp_path, "--overwrite", "-i", "1", "--map", "none") == 0
+    assert not (tmp_path / "run_4").exists()
+
+
+def test_stands_in_tables_beside_a_network(results, tmp_path):
+    report = read_report(results)
+    # a network's report as older versions wrote it, with the split as a word
+    settings = dataclasses.asdict(SSRN.DEFAULTS) | {"split": "random", "patch": 2, "iter": 2}
+    report |= {"model": "SSRN", "settings": settings, "environment": {"precision": "bf16"}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    notes = " ".join(comparability_notes(read_methods([results, tmp_path])))
+    assert "Settings that differ: precision." in notes
+    header, _, *rows = results_table(read_reports(results.parent)).splitlines()
+    cells = dict(zip(*(re.split(r" *\| *", row) for row in (header, *rows)), strict=True))
+    assert (cells["network"], cells["precision"], cells["epochs"]) == ("SVM", "fp64", "–")
+
+
+def test_row_of_another_split_is_in_the_table_of_splits(results, tmp_path):
+    report = read_report(results)
+    report["settings"] |= {"split": "disjoint", "per_class": 5}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "report.json").write_text(json.dumps(report))
+    reports = read_reports(tmp_path)
+    assert "| `disjoint` | SVM, `--per-class 5` |" in splits_table(reports)
+    assert "SVM" not in results_table(reports)
+
+
+def test_runs_from_another_folder(toy_data, tmp_path):
+    command = [sys.executable, str(REPOSITORY / "SVM" / "SVM.py"), *FLAGS, "-i", "1"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")],
+        cwd=tmp_path,
+        env=os.environ | {"HSI_DATA_DIR": str(toy_data)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "OA %" in done.stdout
+    assert "Warning" not in done.stderr

@@ -1,0 +1,62 @@
+"""The benchmarks' tables, and that every contestant can be measured."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmarks.run import CONTESTANTS, in_turn, markdown
+from benchmarks.scaling import POINTS, SWEEPS
+from common.system.files import REPOSITORY
+
+ENVIRONMENT = {"device_name": "a machine", "threads": 2, "torch": "2", "python": "3", "commit": "c"}
+
+
+def test_ratios_are_medians_over_rounds_of_how_many_times_better():
+    values = {
+        "training step": {"SSRN": {"plain": [90, 30, 60], "fp32": [30, 30, 30], "bf16": [10] * 3}},
+        "evaluation": {"SSRN": {"plain": [1, 2, 1], "fp32": [3, 2, 4], "bf16": [5, 6, 7]}},
+    }
+    result = {
+        "date": "2026-01-01",
+        "command": "c",
+        "environment": ENVIRONMENT,
+        "auto_precision": "bf16",
+        "protocol_epochs": 5,
+        "values": values,
+    }
+    table = markdown(result)
+    assert (
+        "| SSRN | 60.0 (30.0 – 90.0) | 30.0 (30.0 – 30.0) | 2.0 | 10.0 (10.0 – 10.0) | 6.0 |"
+        in table
+    )
+    assert "| SSRN | 1.0 (1.0 – 2.0) | 3.0 (2.0 – 4.0) | 3.0 | 6.0 (5.0 – 7.0) | 5.0 |" in table
+
+
+def test_every_contestant_is_first_in_turn():
+    assert {in_turn(number)[0] for number in range(3)} == set(CONTESTANTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("training pixels", 40), ("bands", 20), ("rows and columns", 12)]
+)
+def test_growth_can_be_measured(name, size):
+    values = POINTS[name](size, torch.device("cpu"))
+    assert values.keys() == SWEEPS[name][1].keys()
+    assert min(values.values()) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contestant", CONTESTANTS)
+@pytest.mark.parametrize("what", ["step", "evaluate"])
+def test_measures(contestant, what):
+    command = [sys.executable, "-m", "benchmarks.measure", what, "--model", "SSRN"]
+    output = subprocess.run(
+        [*command, "--contestant", contestant],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert output.stdout.startswith('{"value": ')

@@ -1,0 +1,172 @@
+"""The report page: self-contained, true to report.json, and there for every kind of run."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
+from common.reporting.figures import disagreement, map_panels, row_shares, shaded
+from common.reporting.page import main as page_main
+from common.reporting.page import write_page
+from common.reporting.pictures import palette
+from common.reporting.read_results import read_outcome
+from common.run.cli import main
+from tests.conftest import toy_labels
+
+SHORT = ["-p", "2", "-k", "4", "-e", "2", "--precision", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def results(toy_data, tmp_path_factory):
+    """A results directory of two iterations, with its page."""
+    out = tmp_path_factory.mktemp("page") / "out"
+    flags = ["-d", "UP", "--data-dir", str(toy_data), "-i", "2", "--map", "all", "--out", str(out)]
+    assert main(A2S2KResNet, DEFAULTS, [*SHORT, *flags]) == 0
+    write_page(out)
+    return out
+
+
+class Page(HTMLParser):
+    """What a test wants to know of a page: its tags, the text, what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.sources, self.words, self.titles = [], [], [], []
+        self.feed(text)
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+        self.titles += [value for name, value in attributes if name == "title"]
+
+    def handle_data(self, data):
+        if self.tags[-1:] != ["style"]:
+            self.words.append(data)
+
+
+def read_page(out) -> Page:
+    return Page((out / "report.html").read_text("utf-8"))
+
+
+def test_page_needs_no_other_file_no_network_and_no_script(results):
+    page = read_page(results)
+    assert page.sources
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "@import" not in (results / "report.html").read_text()
+    assert "url(" not in (results / "report.html").read_text()
+
+
+def test_page_shows_the_figures_of_the_report(results):
+    page, report = read_page(results), json.loads((results / "report.json").read_text())
+    for name in ("oa", "aa", "kappa", "aa_users"):
+        assert f"{100 * report[f'{name}_mean']:.2f}" in page.text
+        assert f"± {100 * report[f'{name}_std']:.2f}" in page.text
+    for name in report["class_names"]:
+        assert name in page.text
+    counts = np.sum(report["confusion"], axis=0)
+    shown = [int(title.split()[0]) for title in page.titles if title.endswith(" pixels")]
+    np.testing.assert_array_equal(np.reshape(shown, counts.shape), counts)
+    share = 100 * np.mean(report["split"]["test_patches_with_training_pixels"])
+    assert f"{share:.1f} % of the test patches contain training pixels" in page.text
+    assert report["environment"]["torch"] in page.text
+    assert report["split"]["test_sha256"][1] in page.text
+
+
+def test_figures_are_files_too(results):
+    for name in ("learning_curves", "confusion", "maps", "attention"):
+        with Image.open(results / "figures" / f"{name}.png") as picture:
+            assert picture.width > 600
+        assert (results / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_every_map_is_on_the_page(results):
+    titles = list(map_panels(read_outcome(results)))
+    assert titles == [
+        "false colour", "ground truth", "classification", "errors", "confidence", "disagreement",
+        "split",
+    ]  # fmt: skip
+    page = read_page(results)
+    assert page.tags.count("img") == len(titles) + 2  # curves, attention
+    assert all(title in page.text for title in titles)
+
+
+def test_error_map_marks_exactly_the_wrong_pixels(results):
+    outcome = read_outcome(results)
+    wrong = (toy_labels() > 0) & (outcome.iterations[0].label_map != toy_labels())
+    black, right_colour, wrong_colour = palette(("#cfd4da", "#d55e00"))
+    errors = map_panels(outcome)["errors"]
+    np.testing.assert_array_equal((errors == wrong_colour).all(axis=2), wrong)
+    np.testing.assert_array_equal((errors == black).all(axis=2), toy_labels() == 0)
+    assert (errors == right_colour).all(axis=2).any()
+
+
+def test_disagreement_is_the_share_outvoted(results):
+    first, second = (it.label_map for it in read_outcome(results).iterations)
+    np.testing.assert_array_equal(
+        disagreement(read_outcome(results)), np.where(first == second, 0.0, 0.5)
+    )
+
+
+def test_shares_and_shades_of_nothing():
+    shares = row_shares(np.array([[1, 3], [0, 0]]))
+    np.testing.assert_array_equal(shares, [[25, 75], [np.nan, np.nan]])
+    shades = shaded(np.array([[np.nan, 0.0, 1.0]]), 0.0, 1.0)
+    assert shades[0, 1].sum() < shades[0, 2].sum()
+    every = shaded(np.linspace(0, 1, 256)[None], 0.0, 1.0).astype(int)
+    assert np.abs(every - shades[0, 0]).sum(axis=2).min() > 100  # NaN looks like none of them
+
+
+def test_page_without_maps_and_with_one_iteration(toy_data, tmp_path):
+    flags = ["-d", "UP", "--data-dir", str(toy_data), "-i", "1", "--map", "none"]
+    assert main(A2S2KResNet, DEFAULTS, [*SHORT, *flags, "--out", str(tmp_path / "out")]) == 0
+    write_page(tmp_path / "out")
+    page = read_page(tmp_path / "out")
+    assert "one iteration" in page.text
+    assert "classification" not in page.text
+    assert "not tested" in page.text
+
+
+def test_page_of_a_scene_without_ground_truth(results, toy_data, tmp_path):
+    (tmp_path / "new.yaml").write_text("name: <b>New</b> ground\ncube: cube.npy\n")
+    cube = scipy.io.loadmat(toy_data / "PaviaU.mat")["paviaU"]
+    np.save(tmp_path / "cube.npy", cube)
+    flags = ["-d", str(tmp_path / "new.yaml"), "--weights", str(results / "run_0" / "weights.pt")]
+    assert main(A2S2KResNet, DEFAULTS, [*flags, "--out", str(tmp_path / "out")]) == 0
+    write_page(tmp_path / "out")
+    page = read_page(tmp_path / "out")
+    assert "A2S2K-ResNet on <b>New</b> ground" in page.text  # shown as text, not as a tag
+    assert "b" not in page.tags
+    assert "no ground truth" in page.text
+    label_map = np.load(tmp_path / "out" / "run_0" / "map.npy")
+    for pixels in np.bincount(label_map.ravel(), minlength=10)[1:]:
+        assert str(pixels) in page.text
+
+
+def test_command_writes_the_page_anew(results, capsys):
+    before = (results / "report.html").read_bytes()
+    (results / "report.html").unlink()
+    assert page_main([str(results)]) == 0
+    assert (results / "report.html").read_bytes() == before
+    assert capsys.readouterr().out.strip() == str(results / "report.html")
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"class_colours": []}', "old"])
+def test_what_is_no_results_directory_is_refused_in_one_line(content, results, tmp_path, capsys):
+    if content == "old":
+        shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+        report = json.loads((results / "report.json").read_text())
+        del report["environment"]
+        content = json.dumps(report)
+    if content is not None:
+        (tmp_path / "report.json").write_text(content)
+    assert page_main([str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path) in line
