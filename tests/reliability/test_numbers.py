@@ -109,7 +109,8 @@ USABLE: dict[str, tuple] = {
     ),
     "constant band": (with_value(7, np.s_[:, :, 4]), STRIPES),
     "saturated values": (SATURATED, STRIPES),
-    "one huge value": (with_value(1e30, (3, 4, 5)), STRIPES),
+    "a huge value that is none": (with_value(1e30, (3, 4, 5)), STRIPES, "nodata: 1e30\n"),
+    "one huge value, insisted on": (with_value(1e30, (3, 4, 5)), STRIPES, "nodata: null\n"),
     "huge values": (CUBE * 1e30, STRIPES),
     "largest values": (CUBE * 1e96, STRIPES),
     "small values": (CUBE * 1e-90, STRIPES),
@@ -151,6 +152,8 @@ REFUSED: dict[str, tuple] = {
     "960 NaN values in 120 pixels": (CUBE * np.nan, STRIPES),
     "fewer than 2 classes; check 'nodata'": (CUBE * np.nan, STRIPES, "nodata: nan\n"),
     "1 beyond 1e+100 values in 1 pixels": (with_value(1e101, (3, 4, 5)), STRIPES),
+    "cube.npy: 1 values in 1 pixels are more than 100,000 times as large as others, first 1e+30 at "
+    "row 3, column 4, band 5; write 'nodata: 1e+30'": (with_value(1e30, (3, 4, 5)), STRIPES),
     "cube.npy: all labelled pixels have the same spectrum": (np.full_like(CUBE, 7), STRIPES),
     "have the same spectrum; nothing to learn": (CUBE * 1e-200, STRIPES),
     "ground truth labels fewer than two classes; nothing to learn": (CUBE, 0 * STRIPES),
