@@ -122,9 +122,14 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
     return _scene(description, key, cube, labels, source, file)
 
 
+def missing_files(key: str, directory: Path) -> list[Path]:
+    """Return those of a scene's files that are not there; Indian Pines needs none."""
+    return [] if key == "IN" else _missing(describe(key, directory))
+
+
 def _missing(description: Description) -> list[Path]:
-    paths = (description.cube.path, description.ground_truth.path)
-    return [path for path in paths if not path.is_file()]
+    sources = (description.cube, description.ground_truth)
+    return [source.path for source in sources if source and not source.path.is_file()]
 
 
 def _scene(

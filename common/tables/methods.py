@@ -76,6 +76,10 @@ class Method:
     test_sha256: tuple[str, ...]
     asked: int
 
+    def named(self, name: str) -> "Method":
+        """Return the same method under another name."""
+        return dataclasses.replace(self, name=name)
+
     def splits(self) -> dict[tuple[int, str], int]:
         """Number of each iteration by its seed and the checksum of its test pixels."""
         seed = self.settings["seed"]
@@ -195,7 +199,7 @@ def with_distinct_names(methods: Sequence[Method]) -> list[Method]:
         for i in group:
             titles[i] += (str(methods[i].directory),)
     names = [title[0] + (f" ({', '.join(title[1:])})" if title[1:] else "") for title in titles]
-    return [dataclasses.replace(m, name=name) for m, name in zip(methods, names, strict=True)]
+    return [method.named(name) for method, name in zip(methods, names, strict=True)]
 
 
 def _tied(titles: list[tuple[str, ...]]) -> list[list[int]]:
