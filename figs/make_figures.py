@@ -43,7 +43,9 @@ def diagrams(folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw all of them; return the exit status."""
-    parser = OneLineParser(prog="make_figures.py", description="Draw the pictures of the documentation.")
+    parser = OneLineParser(
+        prog="make_figures.py", description="Draw the pictures of the documentation."
+    )
 
     def work() -> None:
         parser.parse_args(arguments)
