@@ -27,7 +27,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--full",
         action="store_true",
-        help="try the faults of tests/reliability as often as the README says, and note it",
+        help="try the faults of tests/reliability as often as docs/reliability.md says",
     )
 
 

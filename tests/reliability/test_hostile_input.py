@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from common.system.files import REPOSITORY
 from tests.reliability.strangers import HOSTILE, MARKER, SAMPLES
 
-SECONDS, MEBIBYTES = 10, 256  # as the README says
+SECONDS, MEBIBYTES = 10, 256  # as docs/own-scenes.md says
 FAULT = "a damaged or hostile file"
 EDGES = [0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 

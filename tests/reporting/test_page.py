@@ -158,6 +158,19 @@ def test_command_writes_the_page_anew(results, capsys):
     assert capsys.readouterr().out.strip() == str(results / "report.html")
 
 
+def test_page_of_what_is_left(results, tmp_path):
+    """A report and arrays, as the published runs keep them: the page leaves out the rest."""
+    names = ("report.json", "gt.npy", "run_0/map.npy", "run_0/split.npy")
+    (tmp_path / "run_0").mkdir()
+    for name in names:
+        shutil.copy(results / name, tmp_path / name)
+    write_page(tmp_path)
+    page = read_page(tmp_path)
+    assert "classification" in page.text
+    assert "false colour" not in page.text
+    assert "Learning curves" not in page.text
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"class_colours": []}', "old"])
 def test_what_is_no_results_directory_is_refused_in_one_line(content, results, tmp_path, capsys):
     if content == "old":

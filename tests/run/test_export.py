@@ -1,7 +1,6 @@
 """The ONNX file computes what PyTorch computes, and brings what is needed to use it without."""
 
 import json
-import re
 import sys
 
 import numpy as np
@@ -19,6 +18,7 @@ from common.system.files import REPOSITORY
 from common.training.predict import logits
 from common.training.weights_file import Weights, save_weights
 from SSRN.SSRN import SSRN
+from tests.docs.pages import blocks, page
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -112,10 +112,9 @@ def test_file_names_no_folder_of_this_machine_and_is_always_the_same(exported, t
     assert file.read_bytes() == content
 
 
-def test_readme_example_classifies_raw_spectra_as_the_training_script(exported, monkeypatch):
+def test_example_of_the_docs_classifies_raw_spectra_as_the_training_script(exported, monkeypatch):
     name, file = exported
-    section = (REPOSITORY / "README.md").read_text().split("\n## Export\n")[1].split("\n## ")[0]
-    (example,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    (example,) = blocks(page("docs/export.md"), "python")
     monkeypatch.chdir(file.parent)
     cube, preprocessing = toy_cube(), toy_weights(name).preprocessing
     np.save("cube.npy", cube)

@@ -19,6 +19,7 @@ from common.tables.methods import read_method, read_methods, with_distinct_names
 from common.tables.paper_table import best_cells, main
 from common.tables.significance import mcnemar, paired_t
 from common.tables.table_formats import Table, escape_latex, escape_markdown, latex, markdown
+from tests.docs.pages import page
 
 LABELS = np.repeat([1, 2], 10).reshape(4, 5)  # and class 3 without a pixel
 SPLIT = np.full((4, 5), 3, np.uint8)
@@ -361,12 +362,10 @@ def assert_one_line(arguments: list[str], message: str, capsys) -> None:
     assert message in captured.err
 
 
-def test_readme_example(capsys, monkeypatch):
+def test_example_of_the_docs(capsys, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    readme = (REPOSITORY / "README.md").read_text()
-    (example,) = re.findall(
-        r"^python -m common\.paper_table ((?:.*\\\n)*.*)$", readme, re.MULTILINE
-    )
+    text = page("docs/paper-tables.md")
+    (example,) = re.findall(r"^python -m common table ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     arguments = shlex.split(example.replace("\\\n", ""))
     text = output(capsys, *arguments)
     row = next(line for line in text.splitlines() if line.startswith("| OA |"))
