@@ -20,7 +20,9 @@ from common.system.interrupts import end_silently_until_main
 FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "--precision", "fp32"]
 SCRIPTS = ("SSRN", "A2S2KResNet")
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["common.run.cli", *(f"{name}.{name}" for name in SCRIPTS)])
+FORKED.set_forkserver_preload(
+    ["tests.kernel_cache", "common.run.cli", *(f"{name}.{name}" for name in SCRIPTS)]
+)
 
 
 def start(
