@@ -13,6 +13,7 @@ import common.run.experiment
 import common.run.map_scene
 from common.scenes.scene import data_directory
 from common.system.files import REPOSITORY
+from tests import kernel_cache  # noqa: F401
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton

@@ -28,6 +28,7 @@ fi
 """
 
 PIP = "-m pip install --disable-pip-version-check -r"
+TESTS = "-m pytest -n auto --maxprocesses 4 --dist worksteal --durations 10"
 DEMO = "A2S2KResNet/A2S2KResNet.py -d IN -i 1"
 
 
@@ -108,7 +109,7 @@ def test_python_relative_to_the_working_directory(copy, tmp_path):
 
 
 def test_status_of_the_download_is_passed_on(copy):
-    assert copy.run(fails="common.scenes.download").returncode == 1
+    assert copy.run(fails="common download").returncode == 1
 
 
 def test_demo(copy):
@@ -128,7 +129,7 @@ def test_demo_that_fails_points_nowhere(copy):
 def test_test_mode(copy):
     process = copy.run("test", "-k", "a or b")
     assert process.returncode == 0, process.stderr
-    checks = ["-m ruff check .", "-m ruff format --check .", "-m pytest -k a or b"]
+    checks = ["-m ruff check .", "-m ruff format --check .", f"{TESTS} -k a or b"]
     assert copy.calls[1:] == [f"{PIP} requirements-test.txt", *checks]
     copy.run("demo")  # what the tests need holds what the demo needs
     assert len(copy.calls) == 1

@@ -3,10 +3,7 @@
 import csv
 import dataclasses
 import json
-import os
 import re
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -25,6 +22,7 @@ from common.tables.paper_table import comparability_notes
 from common.tables.readme_tables import read_reports, results_table, splits_table
 from SSRN import SSRN
 from tests.conftest import toy_labels
+from tests.forked import run_program
 
 FLAGS = ["-d", "UP", "-i", "2", "-p", "2"]
 
@@ -229,14 +227,9 @@ def test_row_of_another_split_is_in_the_table_of_splits(results, tmp_path):
 
 
 def test_runs_from_another_folder(toy_data, tmp_path):
-    command = [sys.executable, str(REPOSITORY / "SVM" / "SVM.py"), *FLAGS, "-i", "1"]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "out")],
-        cwd=tmp_path,
-        env=os.environ | {"HSI_DATA_DIR": str(toy_data)},
-        capture_output=True,
-        text=True,
-    )
+    command = [str(REPOSITORY / "baselines" / "SVM.py"), *FLAGS, "-i", "1"]
+    command += ["--out", str(tmp_path / "out")]
+    done = run_program(command, cwd=tmp_path, folder=tmp_path, HSI_DATA_DIR=str(toy_data))
     assert done.returncode == 0, done.stderr
     assert "OA %" in done.stdout
     assert "Warning" not in done.stderr

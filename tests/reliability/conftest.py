@@ -13,6 +13,8 @@ FIGURES = pytest.StashKey[dict]()
 
 
 def pytest_configure(config):
+    if config.getoption("--full") and hasattr(config, "workerinput"):
+        raise pytest.UsageError("--full counts what one process tries: without -n")
     config.stash[FIGURES] = {}
 
 

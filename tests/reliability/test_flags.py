@@ -6,8 +6,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +30,7 @@ from common.system.files import REPOSITORY
 from common.tables import paper_table, readme_tables
 from common.training.classifier import Trained
 from figs import make_figures
+from tests.forked import run_program
 
 FAULT = "wrong flags, alone and together"
 HOW = "every flag of every program with values that are out of range, no number, no name or missing"
@@ -290,10 +289,8 @@ def test_without_permission(closed_folder, tried):
         (["figs/make_figures.py", "x"], "make_figures.py: error: unrecognized arguments: x"),
     ],
 )
-def test_as_programs(command, line):
-    done = subprocess.run(
-        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True
-    )
+def test_as_programs(command, line, tmp_path):
+    done = run_program(command, cwd=REPOSITORY, folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith(line)
 

@@ -20,7 +20,8 @@ from PIL import Image
 from common.run.cli import main
 from common.scenes.georeference import GeotiffPosition, map_writer
 from SSRN.SSRN import DEFAULTS, SSRN
-from tests.reliability.processes import SCRIPTS, bits, run, said, start
+from tests.reliability.processes import SCRIPTS, run, said, start
+from tests.results import bits
 
 LENGTH = ["-i", "1", "-e", "2", "--resume"]
 PAGE = 4096  # bytes: what a tmpfs gives at a time

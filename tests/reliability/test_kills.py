@@ -14,7 +14,8 @@ import pytest
 from common.system.errors import run_program
 from common.system.files import REPOSITORY, UNFINISHED
 from common.system.interrupts import EXCEPTIONS
-from tests.reliability.processes import SCRIPTS, bits, said, start
+from tests.reliability.processes import SCRIPTS, said, start
+from tests.results import bits
 
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 NAMES = {

@@ -15,7 +15,8 @@ from common.system.errors import InputError
 from common.system.memory import keep_freed_memory, told_if_memory_is_short
 from common.training.network_classifier import build
 from common.training.predict import predict
-from tests.reliability.processes import FORKED, SCRIPTS
+from tests.forked import FORKED
+from tests.reliability.processes import SCRIPTS
 from tests.reliability.reader import memory
 
 ROWS, COLS, BANDS, PIXELS = 20, 25, 120, 120

@@ -14,7 +14,7 @@ from A2S2KResNet import A2S2KResNet
 from common.system.memory import give_back_memory
 from common.training.network_classifier import NetworkClassifier
 from SSRN import SSRN
-from tests.reliability.processes import FORKED
+from tests.forked import FORKED
 from tests.reliability.reader import memory
 
 WARM_UP = 4  # runs until all packages are loaded and the heap has its size

@@ -16,7 +16,7 @@ from common.run.cli import main, run_script
 from common.system.files import locked
 from common.training.checkpoint import FILES, Checkpoint
 from SSRN import SSRN
-from tests.reliability.processes import bits
+from tests.results import bits
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "-i", "2", "-e", "4", "--precision", "fp32"]

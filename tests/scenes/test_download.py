@@ -169,7 +169,7 @@ def assert_only_the_good_file(path: Path) -> None:
 
 
 def test_addresses_and_blob_ids_of_the_scenes():
-    descriptions = (REPOSITORY / "common" / "scenes").glob("*.yaml")
+    descriptions = (REPOSITORY / "common" / "scenes" / "benchmarks").glob("*.yaml")
     files = [f for path in descriptions for f in yaml.safe_load(path.read_text())["files"]]
     assert {file["name"]: file["git_blob"] for file in files} == ORIGINALS
     for file in files:
