@@ -67,6 +67,8 @@ def build_report(
     return report | {
         "scene_name": scene.name,
         "shape": list(scene.cube.shape),
+        "left_out_bands": list(scene.bands.left_out),
+        "notes": list(scene.notes),
         "class_names": list(scene.class_names),
         "class_colours": list(scene.colours),
         "per_class": per_class.tolist(),

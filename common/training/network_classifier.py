@@ -15,7 +15,8 @@ from common.fast import compile_kernels, use_fast_form
 from common.recipe import recipe_of
 from common.samples.patches import Patches
 from common.samples.preprocess import Preprocessing, fit_pca_scaling
-from common.scenes.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
+from common.scenes.nodata import check_for_unstated_nodata, has_data, valid_pixels
+from common.scenes.scene import Scene
 from common.settings import Settings
 from common.system.device import (
     PRECISIONS,
@@ -35,6 +36,7 @@ from common.training.train import DivergenceError, Training, run, run_side_by_si
 from common.training.weights_file import Weights, save_weights
 
 SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
+FARTHEST = 1e10  # standard deviations of a component: nothing can be learnt of what lies beyond
 TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
 
 
@@ -156,6 +158,8 @@ class NetworkClassifier:
             seed=task.seed,
             class_names=list(scene.class_names),
             colours=list(scene.colours),
+            bands=list(scene.bands.used),
+            file_bands=scene.bands.of,
             wavelengths=list(scene.wavelengths or ()),
             scene_name=scene.name,
             scene_shape=list(scene.cube.shape),
@@ -211,14 +215,33 @@ def scene_patches(
         with np.errstate(over="ignore", invalid="ignore"):  # of pixels without data
             spectra = preprocessing.apply(block)
         spectra[~has_data(block, scene.nodata)] = 0
-        check_finite(spectra, scene)
+        if not (np.abs(spectra) <= FARTHEST).all():
+            raise _too_far(scene, rows.start, cube, preprocessing)
         return spectra
 
     cube = scene.read_rows(rows.start, rows.stop)
     if scene.nodata_unstated:
         check_for_unstated_nodata(scene.key, cube, rows.start)
-    valid_pixels(cube, scene.nodata, scene.source, rows.start)
+    valid_pixels(cube, scene.nodata, scene.source, rows.start, scene.bands.used)
     return Patches.of_cube(cube, half_width, device, preprocess)
+
+
+def _too_far(
+    scene: Scene, first_row: int, cube: np.ndarray, preprocessing: Preprocessing
+) -> InputError:
+    """Say which pixels of some rows (rows, cols, bands) the network cannot have learnt of."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        near = [(np.abs(preprocessing.apply(row)) <= FARTHEST).all(axis=1) for row in cube]
+    far = ~np.array(near) & has_data(cube, scene.nodata)
+    row, col = np.argwhere(far)[0]
+    band = np.abs(cube[row, col].astype(np.float64)).argmax()
+    return InputError(
+        f"{scene.source}: values too far from those that the network was trained on in "
+        f"{np.count_nonzero(far)} pixels of rows {first_row} to {first_row + len(cube) - 1}, as "
+        f"{cube[row, col, band]} at row {first_row + row}, column {col}, band "
+        f"{scene.bands.used[band]}; say with 'nodata' if that is no data, or give both scenes the "
+        f"same units"
+    )
 
 
 def build(network: type[nn.Module], arguments: dict, precision: str, patches: Patches) -> nn.Module:

@@ -1,6 +1,7 @@
 """Trained networks as files: the weights with all that is needed to use them."""
 
 import io
+import itertools
 import math
 import pickletools
 import re
@@ -21,6 +22,7 @@ from common.system.files import check_is_file, write_file
 # What a pickle of tensors and plain values calls; PyTorch itself also allows, for one, a
 # bytearray of any length.
 CALLED = re.compile(r"torch\._utils _rebuild_tensor_v2|collections OrderedDict|torch \w+Storage")
+MOST_BANDS = 1 << 24
 USED_SETTINGS = {"patch", "kernel", "attention", "valid_split", "split", "per_class", "dataset"}
 
 
@@ -39,8 +41,10 @@ class Weights:
     seed : int
         Seed of its iteration.
     class_names, colours : list of str
+    bands, file_bands : list of int, int
+        Which bands of the scene's file these are, 0-based and ascending, and how many it has.
     wavelengths : list of float
-        Band centres in nm; empty where they are not known.
+        Centres of these bands in nm; empty where they are not known.
     scene_name, scene_shape : str, list of int
         The scene's name and (rows, cols, bands), to recognise it with other labels.
     labels_sha256 : str
@@ -58,6 +62,8 @@ class Weights:
     seed: int
     class_names: list[str]
     colours: list[str]
+    bands: list[int]
+    file_bands: int
     wavelengths: list[float]
     scene_name: str
     scene_shape: list[int]
@@ -171,6 +177,10 @@ def _checks(weights: Weights) -> Iterator[tuple[str, bool]]:
     yield "class_names", all(map(_text, names)) and len(names) == classes
     colour = re.compile("#[0-9a-f]{6}", re.ASCII)
     yield "colours", all(map(colour.fullmatch, colours)) and len(colours) == classes
+    used = weights.bands
+    yield "bands", len(used) == bands and _counts([band + 1 for band in used]) and used[0] >= 0
+    yield "bands", all(a < b for a, b in itertools.pairwise([*used, weights.file_bands]))
+    yield "file_bands", _counts([weights.file_bands]) and weights.file_bands <= MOST_BANDS
     yield "wavelengths", all(isinstance(w, float) and math.isfinite(w) for w in weights.wavelengths)
     yield "wavelengths", len(weights.wavelengths) in (0, bands)
     yield "scene_name", _text(weights.scene_name) and _text(weights.labels_sha256)

@@ -56,6 +56,8 @@ def toy_weights(name: str = "ssrn", **changes) -> Weights:
         "seed": 1331,
         "class_names": ["Asphalt", "Meadows", "Gravel", "Trees", "Mühle"],
         "colours": ["#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ffffff"],
+        "bands": list(range(BANDS)),
+        "file_bands": BANDS,
         "wavelengths": [],
         "scene_name": "",
         "scene_shape": [2, 3, BANDS],

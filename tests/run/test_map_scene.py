@@ -182,7 +182,8 @@ def test_scenes_of_another_kind_are_refused(trained, tmp_path, capsys):
     cube = toy_cube()
     few = message(cube[:, :, :50])
     assert "weights.pt: trained on 60 bands and 5 classes, but Other_field has 50 bands" in few
-    assert "store it as numpy.moveaxis(cube, 0, 2)" in message(np.moveaxis(cube, 2, 0))
+    assert "write 'axes: [bands, rows, cols]'" in message(np.moveaxis(cube, 2, 0))
+    assert "write 'axes: [rows, bands, cols]'" in message(np.moveaxis(cube, 2, 1))
     shifted = [wavelength + 6 * (band == 7) for band, wavelength in enumerate(WAVELENGTHS)]
     at = message(cube, f"wavelengths: {shifted}")
     assert "band 7 was at 470 nm in training, but is at 476 nm in Other_field; resample" in at
@@ -270,7 +271,7 @@ def test_not_a_number_is_told_with_its_row_in_the_scene(trained, tmp_path, monke
     scene = unlabelled(folder, "nan.npy", np.save, cube)
     message = refused(trained, tmp_path, capsys, scene)
     assert "first nan at row 33, column 5, band 7; replace" in message
-    assert "write 'nodata: nan'" in message
+    assert "write 'nodata: [0, nan]'" in message
 
 
 def test_training_needs_ground_truth(trained, tmp_path, capsys):
