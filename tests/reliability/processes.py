@@ -15,7 +15,7 @@ import torch
 import common.run.experiment
 import common.training.checkpoint
 from common.run.cli import main
-from common.system.interrupts import end_silently_until_main
+from common.system.process import end_silently_until_main
 
 FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "--precision", "fp32"]
 SCRIPTS = ("SSRN", "A2S2KResNet")
