@@ -17,11 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
+from common.system.process import set_up
 
-from common.system.interrupts import end_silently_until_main
-
-if __name__ == "__main__":
-    end_silently_until_main()
+set_up(__name__)  # before PyTorch is loaded
 
 import numpy as np
 import sklearn

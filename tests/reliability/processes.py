@@ -13,7 +13,7 @@ import torch
 import common.run.experiment
 import common.training.checkpoint
 from common.run.cli import main
-from common.system.interrupts import end_silently_until_main
+from common.system.process import end_silently_until_main
 from tests.forked import FORKED
 
 resource = pytest.importorskip("resource", reason="signals, limits and disks as Unix has them")
