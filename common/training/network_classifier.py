@@ -14,7 +14,7 @@ from torch import nn
 from common.fast import compile_kernels, use_fast_form
 from common.recipe import recipe_of
 from common.samples.patches import Patches
-from common.samples.preprocess import Preprocessing, fit_pca_scaling
+from common.samples.preprocess import PREPROCESSINGS, Preprocessing
 from common.scenes.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
 from common.settings import Settings
 from common.system.device import (
@@ -35,7 +35,8 @@ from common.training.train import DivergenceError, Training, run, run_side_by_si
 from common.training.weights_file import Weights, save_weights
 
 SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
-TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
+TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "preprocess")
+TRAINING_FLAGS += ("patch",)
 
 
 class NetworkClassifier:
@@ -61,7 +62,8 @@ class NetworkClassifier:
         check_patch(settings.patch, scene)
         make_deterministic()
         self.settings, self.scene = settings, scene
-        self.preprocessing = fit_pca_scaling(scene.cube, has_data(scene.cube, scene.nodata))
+        fit = PREPROCESSINGS[settings.preprocess]
+        self.preprocessing = fit(scene.cube, has_data(scene.cube, scene.nodata))
         self.patches = scene_patches(
             scene, slice(0, rows), settings.patch, device, self.preprocessing
         )

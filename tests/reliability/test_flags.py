@@ -149,7 +149,7 @@ TOGETHER = {
     "-vs: the maps of --split say": ["--split", "a.mat", "b.mat", "-vs", "0.8"],
     "--per-class: the maps of --split say": ["--split", "a.mat", "b.mat", "--per-class", "5"],
     "--split disjoint a.mat: use random": ["--split", "disjoint", "a.mat"],
-    "--split a.mat: use random, disjoint or TRAIN_MAP TEST_MAP": ["--split", "a.mat"],
+    "--split a.mat: use random, authors, disjoint or TRAIN_MAP TEST_MAP": ["--split", "a.mat"],
     "--split a b c: use random": ["--split", "a", "b", "c"],
     "a.mat: no such file": ["--split", "a.mat", "b.mat"],
     "--resume: say with --out": ["--resume"],
