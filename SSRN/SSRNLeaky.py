@@ -40,6 +40,7 @@ DEFAULTS = Settings(
     optimizer="adam",
     lr=1e-3,
     batch_size=50,
+    preprocess="centre",
 )
 
 
