@@ -22,7 +22,7 @@ from SSRN.SSRN import SSRN
 from SSRN.SSRNKeras import SSRNKeras
 from SSRN.SSRNLeaky import SSRNLeaky
 
-LARGEST_FILE = 1 << 26  # bytes; the released ones have three million
+LARGEST_FILE = 1 << 25  # bytes, of the file and of its arrays; the released ones have 2.9 million
 ENTRIES = 1000  # of a file, at most
 LEGACY_PICKLES = 5  # of which a file of PyTorch before 1.6 consists, and the tensors' bytes
 
@@ -103,7 +103,7 @@ KERAS_LEAVES = {
 
 def _keras_state(path: Path) -> dict[str, Tensor]:
     """Read a Keras model's arrays, with the axes that PyTorch has."""
-    state = {}
+    found = {}
     with h5py.File(path, "r") as file:
         layers = _group(file, "model_weights") if "model_weights" in file else file
         names = [name for name in layers if name.rpartition("_")[0] in KERAS_LAYERS]
@@ -117,8 +117,10 @@ def _keras_state(path: Path) -> dict[str, Tensor]:
             for name, here in zip(numbered, ours, strict=True):
                 arrays = _group(_group(layers, name), name)
                 for leaf in arrays:
-                    state[f"{here}.{KERAS_LEAVES[leaf]}"] = _keras_tensor(arrays, leaf)
-    return state
+                    found[f"{here}.{KERAS_LEAVES[leaf]}"] = _array(arrays, leaf)
+        if sum(array.nbytes for array in found.values()) > LARGEST_FILE:
+            raise ValueError("its arrays are too large")
+        return {name: _keras_tensor(array) for name, array in found.items()}
 
 
 def _group(parent: h5py.Group, name: str) -> h5py.Group:
@@ -130,17 +132,22 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group:
     return parent[name]
 
 
-def _keras_tensor(arrays: h5py.Group, name: str) -> Tensor:
-    """Read an array that this very file holds; kernels are (rows, cols, bands, in, out) there."""
+def _array(arrays: h5py.Group, name: str) -> h5py.Dataset:
+    """Return an array of numbers that this very file holds."""
     if not isinstance(arrays.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is in another file")
     item = arrays[name]
     if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external:
         raise ValueError(f"{name} is in another file")
-    if item.dtype.kind != "f" or not 1 <= item.ndim <= 5 or item.nbytes > LARGEST_FILE:
+    if item.dtype.kind != "f" or not 1 <= item.ndim <= 5:
         raise ValueError(f"{name} is no array of weights")
-    tensor = torch.from_numpy(item[()].astype(np.float32))
-    axes = {5: (4, 3, 0, 1, 2), 2: (1, 0)}.get(item.ndim)
+    return item
+
+
+def _keras_tensor(array: h5py.Dataset) -> Tensor:
+    """Read an array; kernels are (rows, cols, bands, in, out) or (in, out) there."""
+    tensor = torch.from_numpy(array[()].astype(np.float32))
+    axes = {5: (4, 3, 0, 1, 2), 2: (1, 0)}.get(array.ndim)
     return tensor.permute(axes) if axes else tensor
 
 

@@ -198,9 +198,10 @@ def test_released(settings: Settings) -> dict:
         scene.
     """
     keep_freed_memory()
+    device = choose_device(settings.device)
     released = read_released(Path(settings.weights))
     settings = dataclasses.replace(settings, model=released.network.__name__)
-    device, out = choose_device(settings.device), output_directory(settings)
+    out = output_directory(settings)
     scene = load_scene(settings.dataset, settings.data_dir)
     _check_fit(released, scene, settings.weights)
     trained_with = _trained_with(settings, scene)
