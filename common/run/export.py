@@ -20,6 +20,7 @@ from common.system.flags import file_name
 from common.training.weights_file import Weights, check_state, load_weights
 
 OPSET = 18
+FOLDERS = ("SSRN", "baselines")  # of networks, besides those with a folder of their own
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 BATCH_SIZES = (1, 2, 7, 32)  # tried in the check
 USAGE = (
@@ -114,7 +115,7 @@ def trained_network(weights: Weights) -> nn.Module:
 
 
 def network_class(name: str) -> type[nn.Module]:
-    """Return the class `name` of the file ``<name>/<name>.py`` of this repository.
+    """Return the class `name` of ``<name>/<name>.py``, or of ``<name>.py`` in one of `FOLDERS`.
 
     A weights file may come from anyone: its `name` chooses among the repository's own files, and
     nothing else on Python's path is looked at.
@@ -124,15 +125,18 @@ def network_class(name: str) -> type[nn.Module]:
     InputError
         There is no such file or no such class in it.
     """
-    file = REPOSITORY / str(name) / f"{name}.py"
-    if not (isinstance(name, str) and name.isidentifier() and file.is_file()):
-        raise InputError(f"network {name!r}: this repository has no {name}/{name}.py")
-    spec = importlib.util.spec_from_file_location(f"{name}.{name}", file)
+    files = [REPOSITORY / str(folder) / f"{name}.py" for folder in (name, *FOLDERS)]
+    file = next((path for path in files if str(name).isidentifier() and path.is_file()), None)
+    if file is None:
+        raise InputError(f"network {name!r}: this repository has no {name}.py")
+    spec = importlib.util.spec_from_file_location(f"{file.parent.name}.{name}", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     network = getattr(module, name, None)
     if not (isinstance(network, type) and issubclass(network, nn.Module)):
-        raise InputError(f"network {name!r}: {name}/{name}.py has no torch.nn.Module of that name")
+        raise InputError(
+            f"network {name!r}: {file.parent.name}/{name}.py has no torch.nn.Module of that name"
+        )
     return network
 
 

@@ -104,6 +104,8 @@ def _settings_of(weights: Weights, settings: Settings) -> Settings:
     """Let the file say what the flags cannot change."""
     names = ("patch", "kernel", "attention", "valid_split", "split", "per_class")
     kept = {name: weights.settings[name] for name in names}
+    # which files of before these flags have not
+    kept |= {name: weights.settings.get(name) for name in ("validation", "preprocess")}
     return dataclasses.replace(settings, **kept, seed=weights.seed, iter=1)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from common.fast import compile_kernels, use_fast_form
 from common.recipe import recipe_of
 from common.samples.patches import Patches
-from common.samples.preprocess import Preprocessing, fit_pca_scaling
+from common.samples.preprocess import PREPROCESSINGS, Preprocessing
 from common.scenes.nodata import check_for_unstated_nodata, has_data, valid_pixels
 from common.scenes.scene import Scene
 from common.settings import Settings
@@ -37,7 +37,8 @@ from common.training.weights_file import Weights, save_weights
 
 SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
 FARTHEST = 1e10  # standard deviations of a component: nothing can be learnt of what lies beyond
-TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
+TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "preprocess")
+TRAINING_FLAGS += ("patch",)
 
 
 class NetworkClassifier:
@@ -63,7 +64,8 @@ class NetworkClassifier:
         check_patch(settings.patch, scene)
         make_deterministic()
         self.settings, self.scene = settings, scene
-        self.preprocessing = fit_pca_scaling(scene.cube, has_data(scene.cube, scene.nodata))
+        fit = PREPROCESSINGS[settings.preprocess]
+        self.preprocessing = fit(scene.cube, has_data(scene.cube, scene.nodata))
         self.patches = scene_patches(
             scene, slice(0, rows), settings.patch, device, self.preprocessing
         )

@@ -69,7 +69,8 @@ def make_optimizer(
 ) -> Optimizer:
     """Make the optimizer called `name`, in its fastest form on the device.
 
-    Of the recipe, its `adam_beta2` is for those of Adam's kind and `adamw_decay` for AdamW.
+    Of the recipe, its `adam_beta2` is for those of Adam's kind, `adamw_decay` for AdamW and
+    `rmsprop_decay` for RMSprop.
     On a GPU the learning rate is a tensor and the update can be captured in a CUDA graph, where
     PyTorch's implementation offers that.
     """
@@ -78,6 +79,8 @@ def make_optimizer(
     options = {"fused": True} if "fused" in arguments else {}
     if "betas" in arguments:
         options["betas"] = (0.9, recipe.adam_beta2)
+    if name == "rmsprop":
+        options["alpha"] = recipe.rmsprop_decay
     if name == "adamw":
         options["weight_decay"] = recipe.adamw_decay
     if on_gpu and "capturable" in arguments:

@@ -33,6 +33,7 @@ class TrainingStep:
         self.model, self.patches, self.targets, self.optimizer = model, patches, targets, optimizer
         self.parameters = list(model.parameters())
         self.recipe, self.half_width = recipe, patches.half_width
+        self.penalised = penalised_weights(model, recipe)
         self.loss_sum = torch.zeros((), device=targets.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=targets.device)
         self.finite = torch.zeros((), dtype=torch.int64, device=targets.device)
@@ -48,6 +49,10 @@ class TrainingStep:
         for total in (self.loss_sum, self.correct, self.finite):
             total.zero_()
 
+    def weight_loss(self) -> Tensor | float:
+        """What the weights themselves add to the loss: see `Recipe.l2_convolutions`."""
+        return sum(factor * weight.square().sum() for weight, factor in self.penalised)
+
     def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
         for parameter in self.parameters:
             parameter.grad = None  # as zero_grad() does, which looks for the parameters
@@ -56,11 +61,25 @@ class TrainingStep:
             patches = occluded(patches, self.recipe.occlusion)
         scores, target = self.model(patches), self.targets[pixels]
         loss = F.cross_entropy(scores, target, label_smoothing=self.recipe.label_smoothing)
+        if self.penalised:
+            loss = loss + self.weight_loss()
         loss.backward()
         self.optimizer.step()
         self.loss_sum.add_(loss.detach(), alpha=len(pixels))
         self.correct += (scores.argmax(dim=1) == target).sum()
         self.finite += (self.loss_sum - self.loss_sum) == 0  # in fewer launches than isfinite()
+
+
+def penalised_weights(model: nn.Module, recipe: Recipe) -> list[tuple[Tensor, float]]:
+    """Return the weights whose squares count in the loss, and how much."""
+    factors = ((nn.Conv3d, recipe.l2_convolutions), (nn.Linear, recipe.l2_classifier))
+    return [
+        (module.weight, factor)
+        for kind, factor in factors
+        if factor
+        for module in model.modules()
+        if isinstance(module, kind)
+    ]
 
 
 class GraphedStep(TrainingStep):

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ def load_weights(path: Path, model: str | None = None) -> Weights:
     name = f"--weights {path}" if model else str(path)  # the training scripts' flag
     check_is_file(path, name)
     try:
-        content = _content(path)
+        content = plain_content(path)
         _check_version(content, name)
         for part, of_arrays in (("preprocessing", Preprocessing), ("split", Split)):
             arrays = {key: tensor.numpy() for key, tensor in content[part].items()}
@@ -136,8 +137,11 @@ def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 
-def _content(path: Path) -> dict:
-    """Unpickle a file as `save_weights` writes it: uncompressed, nothing in it but such values."""
+def plain_content(path: Path) -> object:
+    """Unpickle a PyTorch file that is uncompressed and holds but tensors and plain values.
+
+    It runs no code, and takes about twice the file's size of memory.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -146,11 +150,16 @@ def _content(path: Path) -> dict:
             raise ValueError("holds more than it has bytes")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
-                for operation, argument, _ in pickletools.genops(archive.read(entry)):
-                    called = argument if operation.name == "GLOBAL" else "torch FloatStorage"
-                    if operation.name in ("STACK_GLOBAL", "INST") or not CALLED.fullmatch(called):
-                        raise ValueError(f"calls {called}")
+                check_pickle(archive.read(entry))
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_pickle(pickled: bytes | BinaryIO) -> None:
+    """Raise ValueError where a pickle calls what one of tensors and plain values does not."""
+    for operation, argument, _ in pickletools.genops(pickled):
+        called = argument if operation.name == "GLOBAL" else "torch FloatStorage"
+        if operation.name in ("STACK_GLOBAL", "INST") or not CALLED.fullmatch(called):
+            raise ValueError(f"calls {called}")
 
 
 def _check_version(content: dict, name: str) -> None:

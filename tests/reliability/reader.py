@@ -1,8 +1,9 @@
 """A process that reads files from strangers one after the other and says how each went.
 
-Every line on its standard input names a file, a scene's .yaml or a weights file.  Its answer is a
-line of JSON: `outcome` ("read", "refused" in one line, or what else happened), `said`, `seconds`
-and `mebibytes`, by how much reading raised the process's memory at most.
+Every line on its standard input names a file: a scene's .yaml, a weights file or, .hdf5 or .pth, a
+checkpoint that others released.  Its answer is a line of JSON: `outcome` ("read", "refused" in one
+line, or what else happened), `said`, `seconds` and `mebibytes`, by how much reading raised the
+process's memory at most.
 """
 
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 from common.scenes.scene import load_scene
 from common.system.errors import InputError
 from common.training.weights_file import load_weights
+from SSRN.checkpoint_file import read_released
 
 SAFETY_NET = 4 << 30  # bytes: allocating more fails, before the machine suffers
 
@@ -26,7 +28,10 @@ def memory(entry: str) -> float:
 
 
 def read(path: Path) -> str:
-    """Read a scene, by rows and whole, or weights; return what came of it."""
+    """Read a scene, by rows and whole, weights or a checkpoint; return what came of it."""
+    if path.suffix in (".hdf5", ".pth"):
+        released = read_released(path)
+        return f"{released.network.__name__}, {len(released.state)} tensors"
     if path.suffix != ".yaml":
         weights = load_weights(path)
         return f"{weights.model}, {len(weights.state)} tensors"

@@ -18,6 +18,8 @@ from common.system.files import REPOSITORY
 from common.training.predict import logits
 from common.training.weights_file import Weights, save_weights
 from SSRN.SSRN import SSRN
+from SSRN.SSRNKeras import SSRNKeras
+from SSRN.SSRNLeaky import SSRNLeaky
 from tests.docs.pages import blocks, page
 
 pytest.importorskip("onnx")
@@ -27,6 +29,8 @@ NETWORKS = {
     "paper": (A2S2KResNet, {"attention": "paper"}),
     "official": (A2S2KResNet, {"attention": "official"}),
     "ssrn": (SSRN, {}),
+    "ssrn_keras": (SSRNKeras, {}),
+    "ssrn_leaky": (SSRNLeaky, {}),
 }
 BANDS, CLASSES, PATCH = 21, 5, 2
 
@@ -162,7 +166,7 @@ def test_says_how_far_they_are_apart(tmp_path, capsys):
 
 
 WRONG_WEIGHTS = {
-    "network 'Nothing': this repository has no Nothing/Nothing.py": {"model": "Nothing"},
+    "network 'Nothing': this repository has no Nothing.py": {"model": "Nothing"},
     "not a weights file of this project: 'model' is damaged": {"model": "../SSRN"},
     "network 'json': this repository has no": {"model": "json"},
     "does not fit the network SSRN": {"state": {}},

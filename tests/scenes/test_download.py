@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -347,6 +348,31 @@ def test_command_line(server, command):
     status, stderr, folder = command(a=[f"{server.url}/good/a"], b=[f"{server.url}/good/b"])
     assert (status, stderr) == (0, "")
     assert sorted(p.name for p in folder.iterdir()) == ["a", "b"]
+
+
+def test_released_weights(server, monkeypatch, tmp_path, capsys):
+    names = ["a.hdf5", "b.pth"]
+    addresses = [[f"{server.url}/404/a", f"{server.url}/cut/a"], [f"{server.url}/good/b"]]
+    files = [
+        {"name": name, "git_blob": BLOB, "addresses": urls}
+        for name, urls in zip(names, addresses, strict=True)
+    ]
+    monkeypatch.setattr(download, "WEIGHTS_FILES", files)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "b.pth.part").write_bytes(GOOD[:1000])  # goes on from there
+    assert download.main(["weights", "--data-dir", str(tmp_path)]) == 0
+    assert {p.name: p.read_bytes() for p in (tmp_path / "weights").iterdir()} == dict.fromkeys(
+        names, GOOD
+    )
+    assert ("/good/b", "bytes=1000-") in [(path, asked) for path, asked, _ in server.log]
+    assert download.main(["weights", "--data-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("already there and whole") == 2
+
+
+def test_every_released_file_has_an_id_and_an_address():
+    for file in download.WEIGHTS_FILES:
+        assert re.fullmatch("[0-9a-f]{40}", file["git_blob"])
+        assert all(address.startswith("https://github.com/") for address in file["addresses"])
 
 
 def test_command_line_says_what_is_missing(server, closed, command):
