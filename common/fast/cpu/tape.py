@@ -84,7 +84,7 @@ class Map:
 
     @classmethod
     def of(cls, x: "Tensor | Map", kind: torch.dtype | None = None) -> "Map":
-        """Return the map that a tensor (batch, kernels, rows, cols, bands) holds.
+        """Return the map that a tensor (batch, channels, rows, cols, bands) holds.
 
         Its numbers are of the given kind, or of the tensor's.
         """
@@ -94,33 +94,33 @@ class Map:
         return record(store, [], partial(_enter, store), x)
 
     def as_read(self) -> "Map":
-        """Return the same map, worked out."""
-        return self._with(self.store.worked_out()) if self.store.norm.used else self
+        """Return the same map, materialised."""
+        return self._with(self.store.materialised()) if self.store.norm.normalised else self
 
     def tensor(self) -> Tensor:
-        """Return the tensor (batch, kernels, rows, cols, bands) that this map stands for."""
+        """Return the tensor (batch, channels, rows, cols, bands) that this map stands for."""
         out = self.store.tensor()
         if not torch.is_grad_enabled() or self.tape is None:
             return out
         return open_tape([self]).close(out, partial(_leave, self.store))
 
     def transpose(self, one: int, other: int) -> "Map | Tensor":
-        """Exchange two axes; where kernels or bands are one, these two stay where they are."""
-        rows, cols, kernels, bands, lanes_ = self.store.array.shape
-        if {one, other} != {1, 4} or min(kernels, bands) > 1:
+        """Exchange two axes; where channels or bands are one, these two stay where they are."""
+        rows, cols, channels, bands, lanes = self.store.array.shape
+        if {one, other} != {1, 4} or min(channels, bands) > 1:
             return self.tensor().transpose(one, other)
-        return self._with(self.store.worked_out().reshape(rows, cols, bands, kernels, lanes_))
+        return self._with(self.store.materialised().reshape(rows, cols, bands, channels, lanes))
 
     def _with(self, array) -> "Map":
-        """Return the same map, worked out in an array."""
-        store = Store(array, self.store.used)
-        return record(store, [self], partial(_work_out, self.store, store))
+        """Return the same map, materialised in an array."""
+        store = Store(array, self.store.patches)
+        return record(store, [self], partial(_materialise_backward, self.store, store))
 
     def __getattr__(self, name: str):
         return getattr(self.tensor(), name)
 
     def __len__(self) -> int:
-        return self.store.used
+        return self.store.patches
 
     @classmethod
     def __torch_function__(cls, function, kinds, arguments=(), keywords=None):
@@ -175,7 +175,7 @@ for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "neg", "ge
 
 def _enter(store: Store) -> list[Tensor]:
     """Lead the gradient of a map to the tensor that it was made of."""
-    return [Store(store.take_gradient_array(), store.used).tensor()]
+    return [Store(store.take_gradient_array(), store.patches).tensor()]
 
 
 def _leave(store: Store, gradient: Tensor | None) -> None:
@@ -184,7 +184,7 @@ def _leave(store: Store, gradient: Tensor | None) -> None:
         store.add_gradient(Store.of(gradient, store.kind).array)
 
 
-def _work_out(x: Store, out: Store) -> list[Tensor]:
-    """Lead the gradient of a map worked out to the map that was read."""
-    x.add_gradient(out.take_gradient_array())
+def _materialise_backward(x: Store, out: Store) -> list[Tensor]:
+    """Lead the gradient of a materialised map to the map that was read."""
+    x.add_gradient(out.take_gradient_array().reshape(x.array.shape))
     return []
