@@ -66,7 +66,7 @@ def open_hdf5(
         return StoredArray(
             shape=tuple(sizes),
             dtype=item.dtype,
-            read=lambda slices: _read(path, name, kept, slices),
+            read=lambda slices: read_slab(path, name, kept, slices),
             wavelengths=centres,
             wavelength_unit=unit,
             bad_bands=bands_marked_bad(() if good is None else good),
@@ -276,7 +276,10 @@ def _prisma_detector(item: h5py.Dataset) -> str | None:
     return next((name for name in ("Vnir", "Swir") if f"{name}_Cube" in item.name.title()), None)
 
 
-def _read(path: Path, name: str, kept: tuple[int, ...], slices: tuple[slice, ...]) -> np.ndarray:
+def read_slab(
+    path: Path, name: str, kept: tuple[int, ...], slices: tuple[slice, ...]
+) -> np.ndarray:
+    """Read a part of an array, one slice for each of the axes that are kept; others are single."""
     with open_file(path) as file:
         item = find_array(path, file, name)
         whole: list[slice | int] = [0] * item.ndim

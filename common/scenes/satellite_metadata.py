@@ -32,7 +32,7 @@ class _PlainBuilder(ElementTree.TreeBuilder):
     """Refuses what may stand for any amount of text."""
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
-        raise ValueError("holds a document type")
+        raise ValueError("it has a document type")
 
 
 def product_bands(image: Path, bands: int) -> BandsOfProduct | None:
