@@ -30,6 +30,15 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     ),
     "SVM": functools.partial(run_script, baselines.SVM.SVM, baselines.SVM.DEFAULTS),
 }
+
+
+@pytest.fixture(autouse=True)
+def small_grid(monkeypatch):
+    """Let the SVM search 4 pairs of C and gamma rather than 54."""
+    monkeypatch.setattr(baselines.SVM, "C", (10, 1000))
+    monkeypatch.setattr(baselines.SVM, "GAMMA", (0.003, 0.03))
+
+
 QUICK = ["-e", "1", "-k", "2", "--device", "cpu", "--precision", "fp32"]
 STRIPES = np.indices((12, 10))[0] // 4 + 1  # three classes of 40 pixels
 

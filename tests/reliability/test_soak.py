@@ -22,7 +22,7 @@ LARGEST_GROWTH = 10  # MiB
 
 
 def one_run(number: int, toy_data: Path, folder: Path) -> None:
-    """Train and test a network, every third time with a page; resume what is finished."""
+    """Train and test a network, every fifth time with a page; resume what is finished."""
     module, name = [(SSRN, "SSRN"), (A2S2KResNet, "A2S2KResNet")][number % 2]
     make = functools.partial(NetworkClassifier, getattr(module, name))
     settings = dataclasses.replace(
@@ -37,7 +37,7 @@ def one_run(number: int, toy_data: Path, folder: Path) -> None:
         precision="fp32",
     )
     common.run.experiment.add_page = (
-        common.reporting.page.write_page if number % 3 == 0 else lambda out: None
+        common.reporting.page.write_page if number % 5 == 0 else lambda out: None
     )
     common.run.experiment.train_and_test(make, settings)
 

@@ -10,6 +10,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
+import common.reporting.page
 from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
 from common.reporting.figures import disagreement, map_panels, row_shares, shaded
 from common.reporting.page import main as page_main
@@ -49,6 +50,12 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.tags[-1:] != ["style"]:
             self.words.append(data)
+
+
+@pytest.fixture
+def no_figure_files(monkeypatch):
+    """Leave out the figures beside the page, each of which takes as long as the page itself."""
+    monkeypatch.setattr(common.reporting.page, "write_figures", lambda folder, figures: None)
 
 
 def read_page(out) -> Page:
@@ -124,7 +131,7 @@ def test_shares_and_shades_of_nothing():
     assert np.abs(every - shades[0, 0]).sum(axis=2).min() > 100  # NaN looks like none of them
 
 
-def test_page_without_maps_and_with_one_iteration(toy_data, tmp_path):
+def test_page_without_maps_and_with_one_iteration(toy_data, tmp_path, no_figure_files):
     flags = ["-d", "UP", "--data-dir", str(toy_data), "-i", "1", "--map", "none"]
     assert main(A2S2KResNet, DEFAULTS, [*SHORT, *flags, "--out", str(tmp_path / "out")]) == 0
     write_page(tmp_path / "out")
@@ -134,7 +141,7 @@ def test_page_without_maps_and_with_one_iteration(toy_data, tmp_path):
     assert "not tested" in page.text
 
 
-def test_page_of_a_scene_without_ground_truth(results, toy_data, tmp_path):
+def test_page_of_a_scene_without_ground_truth(results, toy_data, tmp_path, no_figure_files):
     (tmp_path / "new.yaml").write_text("name: <b>New</b> ground\ncube: cube.npy\n")
     cube = scipy.io.loadmat(toy_data / "PaviaU.mat")["paviaU"]
     np.save(tmp_path / "cube.npy", cube)
@@ -172,7 +179,9 @@ def test_page_of_what_is_left(results, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"class_colours": []}', "old"])
-def test_what_is_no_results_directory_is_refused_in_one_line(content, results, tmp_path, capsys):
+def test_what_is_no_results_directory_is_refused_in_one_line(
+    content, results, tmp_path, capsys, no_figure_files
+):
     if content == "old":
         shutil.copytree(results, tmp_path, dirs_exist_ok=True)
         report = json.loads((results / "report.json").read_text())
