@@ -108,6 +108,16 @@ OF_NETWORK = {  # instead, where a network asks for something else
     ("fast", "SSRN"): dataclasses.replace(
         FAST, defaults=FAST.defaults | {"epoch": 16}, balance=0.5, occlusion=0.0
     ),
+    # What it sees is one pixel, whose scale must stay.
+    ("fast", "SAE"): dataclasses.replace(FAST, occlusion=0.0),
+    ("authors", "SAE"): dataclasses.replace(
+        AUTHORS, defaults=AUTHORS.defaults | {"preprocess": "range"}
+    ),
+    # Its weights decay in the last layer only, as in the code of SSRN's authors, and its patches
+    # can be no smaller.
+    ("fast", "CNN"): dataclasses.replace(FAST, small_patches=0.0, l2_classifier=0.01),
+    ("paper", "CNN"): Recipe(l2_classifier=0.01),
+    ("authors", "CNN"): dataclasses.replace(AUTHORS, l2_convolutions=0.0, l2_classifier=0.01),
 }
 
 

@@ -31,6 +31,7 @@ from common.training.checkpoint import Checkpoint
 from common.training.classifier import Task, Trained
 from common.training.history import Epoch, write_history
 from common.training.predict import classify
+from common.training.pretraining import pretrain
 from common.training.progress import epoch_progress
 from common.training.train import DivergenceError, Training, run, run_side_by_side
 from common.training.weights_file import Weights, save_weights
@@ -61,7 +62,8 @@ class NetworkClassifier:
     def __init__(self, network: type[nn.Module], settings: Settings, scene: Scene) -> None:
         device = choose_device(settings.device)
         rows, _, bands = scene.cube.shape
-        check_patch(settings.patch, scene)
+        check_patch(settings.patch, scene, network)
+        check_preprocess(settings, network)
         make_deterministic()
         self.settings, self.scene = settings, scene
         fit = PREPROCESSINGS[settings.preprocess]
@@ -108,6 +110,10 @@ class NetworkClassifier:
         """Make a network and all that its training needs."""
         torch.manual_seed(task.seed)
         model = build(self.network, self.arguments, self.environment["precision"], self.patches)
+        if hasattr(model, "autoencoders"):
+            pixels = torch.from_numpy(task.split.train).to(self.patches.spectra.device)
+            spectra = self.patches.spectra[self.patches.positions(pixels)]
+            pretrain(model, spectra, self.settings, task.seed, task.title, task.directory)
         show = bars.enter_context(epoch_progress(task.title, self.settings))
         return Training(
             model,
@@ -183,8 +189,17 @@ def network_environment(settings: Settings, device: torch.device) -> dict:
     return environment | {"precision": choose_precision(settings.precision, device)}
 
 
-def check_patch(half_width: int, scene: Scene) -> None:
-    """Raise InputError where every patch would hold the whole scene with zeros all around."""
+def check_patch(half_width: int, scene: Scene, network: type[nn.Module] = nn.Module) -> None:
+    """Raise InputError where every patch would hold the whole scene with zeros all around.
+
+    Or where patches are smaller than the network's `least_half_width`, if it has one.
+    """
+    least = getattr(network, "least_half_width", 2)
+    if half_width < least:
+        raise InputError(
+            f"-p {half_width}: {network.__name__} needs patches of {2 * least + 1}×{2 * least + 1} "
+            f"pixels; use -p {least} or more"
+        )
     rows, cols = scene.labels.shape
     widest = max(rows, cols) - 1
     if half_width > widest:
@@ -192,6 +207,16 @@ def check_patch(half_width: int, scene: Scene) -> None:
         raise InputError(
             f"-p {half_width}: patches wider than the scene, {rows}×{cols} pixels, on all sides of "
             f"every pixel; {cure}"
+        )
+
+
+def check_preprocess(settings: Settings, network: type[nn.Module]) -> None:
+    """Raise InputError where a network needs another preprocessing."""
+    needed = getattr(network, "preprocess", settings.preprocess)
+    if settings.preprocess != needed:
+        raise InputError(
+            f"--preprocess {settings.preprocess}: {network.__name__} takes numbers from 0 to 1; "
+            f"use --preprocess {needed}"
         )
 
 

@@ -21,8 +21,8 @@ PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     """Logits ``(pixels, classes)`` of flat pixel indices, with the network in evaluation mode.
 
-    A network with the methods `spectral`, `spatial_stem` and `spatial` is computed position by
-    position (see `dense_logits`), any other one patch by patch.
+    A network with the methods `spectral` and `spatial`, and maybe `spatial_stem` between them, is
+    computed position by position (see `dense_logits`), any other one patch by patch.
     """
     model.eval()
     with constant(model):
@@ -39,28 +39,40 @@ def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     """Logits of a network whose spectral half sees one pixel at a time, as SSRN's does.
 
     Neighbouring patches share pixels.  So the spectral half is computed once for each pixel, the
-    3×3 spatial stem once for each of its positions, and only what follows once for each patch.
+    3×3 spatial stem, if there is one, once for each of its positions, and only what follows once
+    for each patch.
     Zero padding outside the scene is a pixel with a zero spectrum, like in a patch.
     """
     p = patches.half_width
     batch_size = 16 * patches_per_batch(model, patches)  # of pixels, or what has no band axis left
-    windows = patches.around(patches.positions(pixels), p - 1)
-    stem_positions, windows = torch.unique(windows, return_inverse=True)
-    windows_3x3 = patches.around(stem_positions, 1)
-    pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
+    stem = hasattr(model, "spatial_stem")
+    windows = patches.around(patches.positions(pixels), p - 1 if stem else p)
+    positions, windows = torch.unique(windows, return_inverse=True)
+    if not stem:
+        features = _spectral_features(model, patches, positions, batch_size)
+        return in_batches(lambda at: model.spatial(features[at].unsqueeze(1)), windows, batch_size)
 
-    features = in_batches(
-        lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
-        pixel_positions,
-        batch_size,
-    )
-    stem = in_batches(
+    windows_3x3 = patches.around(positions, 1)
+    pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
+    features = _spectral_features(model, patches, pixel_positions, batch_size)
+    stems = in_batches(
         lambda at: model.spatial_stem(features[at].unsqueeze(1)).flatten(1),
         windows_3x3,
         batch_size,
     )
     return in_batches(
-        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
+        lambda at: model.spatial(stems[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
+    )
+
+
+def _spectral_features(
+    model: nn.Module, patches: Patches, positions: Tensor, batch_size: int
+) -> Tensor:
+    """What the spectral half gives of each position: (positions, features)."""
+    return in_batches(
+        lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
+        positions,
+        batch_size,
     )
 
 

@@ -122,11 +122,12 @@ def load_weights(path: Path, model: str | None = None) -> Weights:
 
 
 def check_state(network: type[nn.Module], weights: Weights, name: str) -> None:
-    """Raise InputError unless the tensors are those of `network`, before it takes any memory."""
+    """Raise InputError unless tensors and patches are `network`'s, before it takes any memory."""
     try:
         with torch.device("meta"):
             expected = network(**weights.network).state_dict()
         fits = _shapes(expected) == _shapes(weights.state)
+        fits &= weights.settings["patch"] >= getattr(network, "least_half_width", 2)
     except Exception as error:  # the network's own, on arguments that it does not take
         raise InputError(f"{name}: does not fit the network {weights.model}") from error
     if not fits:

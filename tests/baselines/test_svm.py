@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import scipy.io
 import sklearn
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.svm import SVC
 
 from baselines.SVM import DEFAULTS, GAMMA, SVM, C, stratified_folds
 from common.run.cli import run_script
@@ -88,7 +90,7 @@ def test_environment_names_scikit_learn(results):
     assert (environment["device"], environment["threads"]) == ("cpu", 1)
     text = (results / "report.txt").read_text()
     assert f"fp64, scikit-learn {sklearn.__version__}, commit" in text
-    assert "split with patch 2, valid_split 0.9\n" in text
+    assert "split with input spectrum, patch 2, valid_split 0.9\n" in text
     assert not any(word in text for word in ("None", "epoch", "torch", "trained with"))
 
 
@@ -201,6 +203,38 @@ def test_overwriting_by_another_model_leaves_no_old_grid(toy_data, tmp_path):
     (tmp_path / "run_4" / "grid.csv").write_text("old")
     assert run(toy_data, tmp_path, "--overwrite", "-i", "1", "--map", "none") == 0
     assert not (tmp_path / "run_4").exists()
+
+
+def test_patches_are_searched_for_by_their_distances(toy_data, tmp_path, monkeypatch):
+    """C and gamma as scikit-learn's own search on the same patches finds them."""
+    few, out = {"C": (1, 100), "GAMMA": (0.001, 0.01, 0.1)}, tmp_path / "out"
+    for name, values in few.items():
+        monkeypatch.setattr(f"baselines.SVM.{name}", values)
+    assert run(toy_data, out, "--input", "patch", "-i", "1", "--map", "all") == 0
+    report, label_map = read_report(out), np.load(out / "run_0" / "map.npy")
+    assert report["settings"]["input"] == "patch"
+    assert (label_map > 0).all()
+
+    labels = toy_labels()
+    cube = scipy.io.loadmat(toy_data / "PaviaU.mat")["paviaU"].astype(float)
+    split = random_split(labels, 0.9, 1331)
+    spectra = cube.reshape(-1, 60)[split.train]
+    padded = np.pad((cube - spectra.mean(axis=0)) / spectra.std(axis=0), ((2, 2), (2, 2), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(0, 1))
+    patches = windows.reshape(labels.size, -1)
+    wanted = labels.ravel()[split.train]
+    search = GridSearchCV(
+        SVC(),
+        {"C": few["C"], "gamma": np.divide(few["GAMMA"], 25)},
+        cv=PredefinedSplit(stratified_folds(wanted, 1331)),
+    ).fit(patches[split.train], wanted)
+    rows = read_grid(out)
+    assert len(rows) == 6
+    best = {name: float(rows[0][name]) for name in ("C", "gamma", "accuracy_mean")}
+    assert best["accuracy_mean"] == pytest.approx(search.best_score_, abs=1e-5)
+    machine = SVC(C=best["C"], gamma=best["gamma"]).fit(patches[split.train], wanted)
+    same = machine.predict(patches[split.test]) == label_map.ravel()[split.test]
+    assert same.mean() > 0.995
 
 
 def test_stands_in_tables_beside_a_network(results, tmp_path):

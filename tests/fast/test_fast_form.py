@@ -15,9 +15,14 @@ from common.fast.cpu import conv_direct, passes
 from common.fast.cpu.feature_map import Store
 from common.layers import BatchNormReLU, ConvBNReLU
 from common.system.files import REPOSITORY
+from SSRN.CNNL import CNNL
+from SSRN.SPA import SPA
+from SSRN.SPC import SPC
 from SSRN.SSRN import SSRN
 from SSRN.SSRNKeras import SSRNKeras
 from SSRN.SSRNLeaky import SSRNLeaky
+
+NETWORKS = [A2S2KResNet, SSRN, SSRNKeras, SSRNLeaky, SPC, SPA, CNNL]
 
 
 def both_forms(
@@ -32,7 +37,7 @@ def both_forms(
     return plain, fast
 
 
-@pytest.mark.parametrize("network", [A2S2KResNet, SSRN, SSRNKeras, SSRNLeaky])
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("bands", [7, 8, 19, 20, 60])  # at 19 and 20 the blocks are 7 bands deep
 def test_training_step_is_the_same(network, bands):
     check_training_step(network, bands, kernels=8, batch=6)
@@ -58,7 +63,7 @@ def check_training_step(network, bands, kernels, batch):
         torch.testing.assert_close(other, buffer, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("network", [A2S2KResNet, SSRN, SSRNKeras, SSRNLeaky])
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("bands", [7, 8, 9, 60])
 def test_logits_are_the_same_in_float32(network, training, bands):

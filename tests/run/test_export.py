@@ -9,6 +9,7 @@ import torch
 
 import common.run.export
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
+from baselines.SAE import SAE
 from common.run.export import compare, main, onnx_model
 from common.samples.patches import Patches
 from common.samples.preprocess import fit_pca_scaling
@@ -17,6 +18,9 @@ from common.settings import Settings
 from common.system.files import REPOSITORY
 from common.training.predict import logits
 from common.training.weights_file import Weights, save_weights
+from SSRN.CNNL import CNNL
+from SSRN.SPA import SPA
+from SSRN.SPC import SPC
 from SSRN.SSRN import SSRN
 from SSRN.SSRNKeras import SSRNKeras
 from SSRN.SSRNLeaky import SSRNLeaky
@@ -31,6 +35,10 @@ NETWORKS = {
     "ssrn": (SSRN, {}),
     "ssrn_keras": (SSRNKeras, {}),
     "ssrn_leaky": (SSRNLeaky, {}),
+    "spc": (SPC, {}),
+    "spa": (SPA, {}),
+    "cnnl": (CNNL, {}),
+    "sae": (SAE, {}),
 }
 BANDS, CLASSES, PATCH = 21, 5, 2
 
