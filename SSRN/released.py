@@ -38,7 +38,8 @@ from common.reporting.results_folder import (
 from common.run.experiment import add_page, announce, print_report, test_and_map
 from common.samples.preprocess import PREPROCESSINGS
 from common.samples.random_split import Split, authors_training_count, random_split
-from common.scenes.scene import Scene, has_data, load_scene
+from common.scenes.nodata import has_data
+from common.scenes.scene import Scene, load_scene
 from common.scenes.scene_file import SCENES, scene_name
 from common.settings import Settings
 from common.system.device import choose_device, make_deterministic
@@ -230,6 +231,8 @@ def test_released(settings: Settings) -> dict:
             seed=0,
             class_names=list(scene.class_names),
             colours=list(scene.colours),
+            bands=list(scene.bands.used),
+            file_bands=scene.bands.of,
             wavelengths=list(scene.wavelengths or ()),
             scene_name=scene.name,
             scene_shape=list(scene.cube.shape),

@@ -33,7 +33,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from common.run.cli import run_script
-from common.scenes.scene import Scene, has_data
+from common.scenes.nodata import has_data
+from common.scenes.scene import Scene
 from common.settings import Settings
 from common.system.device import describe_environment
 from common.system.errors import InputError

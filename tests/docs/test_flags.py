@@ -14,7 +14,7 @@ from tests.docs.pages import code, page, rows
 OF = {  # whose flags → the word in the table's last column
     "A2S2KResNet": (DEFAULTS, {"all", "networks", "A2S2K-ResNet"}),
     "SSRN": (SSRN, {"all", "networks"}),
-    "SVM": (SVM, {"all"}),
+    "SVM": (SVM, {"all", "SVM"}),
 }
 LISTED = {
     tuple(code(flags)): (meaning, default, of)
@@ -34,7 +34,7 @@ def actions(defaults):
 def test_the_flags_are_those_of_the_parser(model):
     defaults, words = OF[model]
     assert {flags for flags, (_, _, of) in LISTED.items() if of in words} == set(actions(defaults))
-    assert {of for _, _, of in LISTED.values()} == OF["A2S2KResNet"][1]
+    assert {of for _, _, of in LISTED.values()} == set().union(*(words for _, words in OF.values()))
 
 
 @pytest.mark.parametrize("model", OF)
