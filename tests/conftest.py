@@ -1,5 +1,6 @@
 """What several test files use."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from numba.core.registry import cpu_target
 
 import common.run.experiment
 import common.run.map_scene
@@ -30,6 +32,12 @@ def pytest_addoption(parser):
         action="store_true",
         help="try the faults of tests/reliability as often as docs/reliability.md says",
     )
+
+
+def pytest_collection_finish():
+    """Leave the packages' objects out of every search for garbage, which takes half a second."""
+    cpu_target.target_context.refresh()  # Numba's come when it first compiles
+    gc.freeze()
 
 
 def original(name: str) -> Path:

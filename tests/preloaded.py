@@ -1,5 +1,6 @@
 """What the process imports from which others are forked.  It starts no thread: forks need that."""
 
+import gc
 import importlib
 
 from numba.core.registry import cpu_target
@@ -16,3 +17,4 @@ for name in (
     importlib.import_module(name)
 
 cpu_target.target_context.refresh()  # what Numba knows how to compile: a second or two
+gc.freeze()
