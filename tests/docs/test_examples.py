@@ -6,6 +6,7 @@ import json
 import numpy as np
 
 from common.run.cli import main
+from common.run.study import read_study
 from common.system.files import REPOSITORY
 from common.training.weights_file import save_weights
 from tests.docs.pages import blocks, page
@@ -48,6 +49,14 @@ def test_networks_from_python(tmp_path, monkeypatch, capsys):
     assert values["logits"].shape == (4, 16)
     assert values["labels"].shape == values["confidence"].shape == (10,)
     assert set(eval(capsys.readouterr().out)) <= set(weights.class_names)
+
+
+def test_study_is_one_that_can_be_run(tmp_path):
+    (example,) = blocks(page("docs/paper-tables.md"), "yaml")
+    (tmp_path / "study.yaml").write_text(example, "utf-8")
+    study = read_study(tmp_path / "study.yaml")
+    assert {run.settings.model for run in study.runs} == {"A2S2KResNet", "SSRN"}
+    assert all(run.settings.recipe == "fast" for run in study.runs)
 
 
 def test_examples_are_short_lines():

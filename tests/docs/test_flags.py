@@ -1,11 +1,13 @@
 """docs/flags.md lists the flags that there are, with their defaults; the README some of them."""
 
 import dataclasses
+import re
 
 import pytest
 
 from A2S2KResNet.A2S2KResNet import DEFAULTS
 from baselines.SVM import DEFAULTS as SVM
+from common.__main__ import PROGRAMS
 from common.recipe import with_recipe
 from common.run.cli import build_parser
 from SSRN.SSRN import DEFAULTS as SSRN
@@ -63,6 +65,11 @@ def test_defaults_of_the_fast_recipe():
         assert {f"--{name}": f"`{value}`" for name, value in changed.items()} == {
             flag: cells[column] for flag, cells in stated.items()
         }
+
+
+def test_the_other_programs_are_named():
+    (line,) = re.findall(r"^(`.*) tell their own flags so\.$", page("docs/flags.md"), re.MULTILINE)
+    assert code(line) == list(PROGRAMS)
 
 
 def test_the_readme_says_the_same_of_some():
