@@ -77,6 +77,8 @@ def bands_with_data(cube: np.ndarray, nodata: NoData) -> np.ndarray:
     for start in range(0, count, PIXELS_PER_BLOCK):
         unusable += _unusable(pixels[start : start + PIXELS_PER_BLOCK], nodata).sum(axis=0)
     with_data = unusable < count
+    if not with_data.any():
+        return ~with_data
     smallest, largest = np.full(len(with_data), np.inf), np.full(len(with_data), -np.inf)
     for start in range(0, count, PIXELS_PER_BLOCK):
         block = pixels[start : start + PIXELS_PER_BLOCK][:, with_data]

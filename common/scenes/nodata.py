@@ -11,9 +11,9 @@ NoData = float | tuple[float, ...] | None  # the value of pixels without data, o
 LARGEST_VALUE = 1e100  # whose square float64 still holds
 VALUES_PER_BLOCK = 1 << 24  # of a cube that are looked at together
 SAMPLE = 1 << 14  # pixels that tell how large values usually are
-# A value is wild where it is so many times as large as the usual one, which no sensor's range spans
-# (16 bits tell 65,536 levels), and so many times the largest that is not: what is honest, however
-# skewed, leaves no such gap.
+# A value is wild where it is so many times as large as is usual in its band, which the range of no
+# sensor spans (16 bits tell 65,536 levels), and by so much more than any other: what is honest,
+# however skewed, leaves no such gap.
 WILD, GAP = 1e5, 100.0
 
 
@@ -118,32 +118,32 @@ def check_for_wild_values(
     """Raise InputError where some values are so large that they are no measurement.
 
     Borders filled with 1e20 or 9.97e36, the fill values of CF and NetCDF, are the usual case: one
-    such pixel is all that a PCA sees.  What a band's values usually are is the median of those that
-    are not zero, or that of most bands where this is more.  See `WILD`.
+    such pixel is all that a PCA sees.  What is usual in a band is the lower decile of its values,
+    zeros apart, for a border may be most of a scene; or that of most bands where this is more.
+    See `WILD`.
     """
     if cube.dtype.kind in "bui" and cube.dtype.itemsize <= 2:
         return
     pixels = cube.reshape(-1, cube.shape[2])
     usable = np.flatnonzero(has_data(cube, nodata))
     sample = np.abs(pixels[usable[:: max(1, len(usable) // SAMPLE)]].astype(np.float64))
-    usual = np.array([np.median(band[band > 0]) if band.any() else 0.0 for band in sample.T])
+    usual = np.array([np.quantile(band[band > 0], 0.1) if band.any() else 0.0 for band in sample.T])
     if not usual.any():
         return
-    limits = WILD * np.maximum(usual, np.median(usual[usual > 0]))
-    largest, smallest = np.zeros(len(limits)), np.full(len(limits), np.inf)
-    for block in np.array_split(usable, max(1, len(usable) // SAMPLE)):
-        values = np.abs(pixels[block].astype(np.float64))
-        beyond = values > limits
-        largest = np.maximum(largest, values.max(axis=0, where=~beyond, initial=0))
-        smallest = np.minimum(smallest, values.min(axis=0, where=beyond, initial=np.inf))
-    limits = np.where(smallest > GAP * largest, limits, np.inf)
-    places = [
-        block[(np.abs(pixels[block].astype(np.float64)) > limits).any(axis=1)]
-        for block in np.array_split(usable, max(1, len(usable) // SAMPLE))
-    ]
-    places = np.concatenate(places)
-    if not len(places):
+    usual = np.maximum(usual, np.median(usual[usual > 0]))
+    blocks = np.array_split(usable, max(1, len(usable) // SAMPLE))
+    largest, smallest = 0.0, np.full(len(usual), np.inf)  # of what is not wild, and of what may be
+    for block in blocks:
+        times = np.abs(pixels[block].astype(np.float64)) / usual
+        beyond = times > WILD
+        largest = max(largest, times.max(where=~beyond, initial=0))
+        smallest = np.minimum(smallest, times.min(axis=0, where=beyond, initial=np.inf))
+    limits = np.where(smallest > GAP * largest, WILD * usual, np.inf)
+    if not (np.isfinite(limits) & np.isfinite(smallest)).any():
         return
+    places = np.concatenate(
+        [block[(np.abs(pixels[block].astype(float)) > limits).any(axis=1)] for block in blocks]
+    )
     wild = np.abs(pixels[places].astype(np.float64)) > limits
     values, band = np.unique(pixels[places][wild]), wild[0].argmax()
     row, col = divmod(int(places[0]), cube.shape[1])
