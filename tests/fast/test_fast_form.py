@@ -208,14 +208,14 @@ def test_compiled_code_is_thrown_away_when_any_of_its_files_changes(tmp_path, mo
     stamps = {f._cache._cache_file._source_stamp for f in (conv_direct.convolve, passes.weigh)}
     assert stamps == {jit._stamp()}
     monkeypatch.setattr(jit, "SOURCES", [tmp_path])
-    (tmp_path / "vectors.py").write_text("")
+    (tmp_path / "vectors.py").write_text("", "utf-8")
     before = jit._stamp()
-    (tmp_path / "vectors.py").write_text("changed")
+    (tmp_path / "vectors.py").write_text("changed", "utf-8")
     assert jit._stamp() != before
 
 
 def test_every_file_with_compiled_code_counts():
     marks = "jit import", "import intrinsic", "llvmlite import"
     files = (REPOSITORY / "common").rglob("*.py")
-    using = {p.parent for p in files if any(mark in p.read_text() for mark in marks)}
+    using = {p.parent for p in files if any(mark in p.read_text("utf-8") for mark in marks)}
     assert using == set(jit.SOURCES)
