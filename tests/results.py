@@ -9,7 +9,7 @@ import torch
 
 def bits(out: Path) -> dict:
     """Everything a run leaves that does not tell the time, or the commit it was made with."""
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text("utf-8"))
     del report["environment"]["commit"]
     for key in ("date", "train_seconds", "test_seconds"):
         del report[key]
@@ -22,7 +22,7 @@ def bits(out: Path) -> dict:
             state = torch.load(path, weights_only=True)["state"]
             found[name] = {key: tensor.numpy().tobytes() for key, tensor in state.items()}
         elif path.name == "history.csv":
-            found[name] = re.sub(r",[^,]*$", "", path.read_text(), flags=re.MULTILINE)
+            found[name] = re.sub(r",[^,]*$", "", path.read_text("utf-8"), flags=re.MULTILINE)
         elif path.name != "iteration.npz":
             found[name] = path.read_bytes()
     return found

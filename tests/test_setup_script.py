@@ -3,11 +3,17 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from common.system.files import REPOSITORY
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32",
+    reason="a script for bash; docs/install.md has the commands for Windows",
+)
 
 # Stands for python3 and for .venv/bin/python: writes its arguments down; "-m venv" puts a copy of
 # it into .venv.  $STUB_FAILS names the module that exits with status 1, or "old" for a Python that
@@ -41,14 +47,14 @@ class Copy:
         for name in ["setup_script.sh", "requirements.txt", "requirements-test.txt"]:
             shutil.copy(REPOSITORY / name, self.root)
         self.python = folder / "stub python"
-        self.python.write_text(STUB)
+        self.python.write_text(STUB, "utf-8")
         self.python.chmod(0o755)
 
     def run(self, *arguments: str, cwd: Path | None = None, python: str | None = None, fails=""):
         """The finished process; what the stub was called with is then in `calls`."""
         environment = os.environ | {"PYTHON": python or str(self.python), "STUB_FAILS": fails}
         calls = self.root / "calls.txt"
-        calls.write_text("")
+        calls.write_text("", "utf-8")
         process = subprocess.run(
             ["bash", str(self.root / "setup_script.sh"), *arguments],
             cwd=cwd or self.root,
@@ -57,7 +63,7 @@ class Copy:
             text=True,
             timeout=60,
         )
-        self.calls = calls.read_text().splitlines()
+        self.calls = calls.read_text("utf-8").splitlines()
         return process
 
 
@@ -149,7 +155,7 @@ def test_tests_after_the_demo_install_what_they_need(copy):
 
 def test_changed_requirements_are_installed(copy):
     copy.run()
-    with (copy.root / "requirements.txt").open("a") as file:
+    with (copy.root / "requirements.txt").open("a", encoding="utf-8") as file:
         file.write("another==1.0\n")
     copy.run()
     assert copy.calls == [f"{PIP} requirements.txt", "-m common download"]

@@ -120,6 +120,6 @@ def _picture(path: Path) -> np.ndarray | None:
 def _history(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}

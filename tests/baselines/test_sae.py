@@ -26,7 +26,7 @@ def run(toy_data, out, *flags: str, network=QuickSAE) -> int:
 
 
 def pretraining(out) -> list[dict[str, str]]:
-    with open(out / "run_0" / "pretraining.csv") as file:
+    with open(out / "run_0" / "pretraining.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -36,11 +36,11 @@ def run(toy_data: Path, out: Path, *flags: str) -> int:
 
 
 def read_report(out: Path) -> dict:
-    return json.loads((out / "report.json").read_text())
+    return json.loads((out / "report.json").read_text("utf-8"))
 
 
 def read_grid(out: Path) -> list[dict[str, str]]:
-    with open(out / "run_0" / "grid.csv") as file:
+    with open(out / "run_0" / "grid.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -88,7 +88,7 @@ def test_environment_names_scikit_learn(results):
     environment = read_report(results)["environment"]
     assert environment["scikit-learn"] == sklearn.__version__
     assert (environment["device"], environment["threads"]) == ("cpu", 1)
-    text = (results / "report.txt").read_text()
+    text = (results / "report.txt").read_text("utf-8")
     assert f"fp64, scikit-learn {sklearn.__version__}, commit" in text
     assert "split with input spectrum, patch 2, valid_split 0.9\n" in text
     assert not any(word in text for word in ("None", "epoch", "torch", "trained with"))
@@ -200,7 +200,7 @@ def test_flags_of_networks_are_refused_in_one_line(flags, toy_data, tmp_path, ca
 
 def test_overwriting_by_another_model_leaves_no_old_grid(toy_data, tmp_path):
     (tmp_path / "run_4").mkdir()
-    (tmp_path / "run_4" / "grid.csv").write_text("old")
+    (tmp_path / "run_4" / "grid.csv").write_text("old", "utf-8")
     assert run(toy_data, tmp_path, "--overwrite", "-i", "1", "--map", "none") == 0
     assert not (tmp_path / "run_4").exists()
 
@@ -242,7 +242,7 @@ def test_stands_in_tables_beside_a_network(results, tmp_path):
     # a network's report as older versions wrote it, with the split as a word
     settings = dataclasses.asdict(SSRN.DEFAULTS) | {"split": "random", "patch": 2, "iter": 2}
     report |= {"model": "SSRN", "settings": settings, "environment": {"precision": "bf16"}}
-    (tmp_path / "report.json").write_text(json.dumps(report))
+    (tmp_path / "report.json").write_text(json.dumps(report), "utf-8")
     notes = " ".join(comparability_notes(read_methods([results, tmp_path])))
     assert "Settings that differ: precision." in notes
     header, _, *rows = results_table(read_reports(results.parent)).splitlines()
@@ -254,7 +254,7 @@ def test_row_of_another_split_is_in_the_table_of_splits(results, tmp_path):
     report = read_report(results)
     report["settings"] |= {"split": "disjoint", "per_class": 5}
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "report.json").write_text(json.dumps(report))
+    (tmp_path / "other" / "report.json").write_text(json.dumps(report), "utf-8")
     reports = read_reports(tmp_path)
     assert "| `disjoint` | SVM, `--per-class 5` |" in splits_table(reports)
     assert "SVM" not in results_table(reports)

@@ -67,7 +67,9 @@ def check_module(module: str, words: list[str], capsys) -> None:
     """Check what follows ``python -m``."""
     if module == "pip":
         assert words[0] == "install"
-        pinned = "".join((REPOSITORY / f"requirements{n}.txt").read_text() for n in ("", "-test"))
+        pinned = "".join(
+            (REPOSITORY / f"requirements{n}.txt").read_text("utf-8") for n in ("", "-test")
+        )
         if words[1] == "-r":
             assert (REPOSITORY / words[2]).is_file()
         else:
@@ -97,7 +99,7 @@ def check_conda(words: list[str]) -> None:
     if words[0] == "env":
         assert words == ["env", "create", "-f", "environment.yml"]
     else:
-        environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+        environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text("utf-8"))
         assert words == ["activate", environment["name"]]
 
 
@@ -107,7 +109,9 @@ def test_there_are_commands_to_check():
 
 
 def test_the_demo_without_bash_is_that_of_the_setup_script():
-    (flags,) = re.findall(r"DEMO_FLAGS=\((.*)\)", (REPOSITORY / "setup_script.sh").read_text())
+    (flags,) = re.findall(
+        r"DEMO_FLAGS=\((.*)\)", (REPOSITORY / "setup_script.sh").read_text("utf-8")
+    )
     assert f"python A2S2KResNet/A2S2KResNet.py {flags}\n" in page("docs/install.md")
 
 

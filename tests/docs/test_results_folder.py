@@ -25,7 +25,7 @@ def test_files_of_an_iteration_are_listed():
 def test_files_of_the_run_are_those_that_overwrite_replaces(tmp_path):
     of_run = {name for name in listed_files() if "/" not in name}
     for name in (*of_run, "one's own"):
-        (tmp_path / name).write_text("")
+        (tmp_path / name).write_text("", "utf-8")
     prepare_output(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["one's own"]
 

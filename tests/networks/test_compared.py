@@ -131,7 +131,7 @@ def test_trains_maps_resumes_exports_and_stands_in_tables(name, toy_data, tmp_pa
     assert (report["model"], report["epochs_run"]) == (name, [2])
     label_map = np.load(out / "run_0" / "map.npy")
     np.testing.assert_array_equal(label_map == 0, toy_labels() == 0)
-    with open(out / "run_0" / "history.csv") as file:
+    with open(out / "run_0" / "history.csv", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 2
 
     (out / "report.html").touch()  # which tests leave out

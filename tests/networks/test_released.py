@@ -160,7 +160,7 @@ def test_leaves_a_results_directory(form, toy_data, tmp_path, capsys):
     expected = write(tmp_path / "x.pt", form)
     flags = ["-d", "UP", "--data-dir", str(toy_data), "--out", str(tmp_path / "out")]
     assert main([str(tmp_path / "x.pt"), *flags]) == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     assert (report["model"], report["dataset"]) == (form, "UP")
     split = report["split"]
     if form == "SSRNKeras":
@@ -169,7 +169,7 @@ def test_leaves_a_results_directory(form, toy_data, tmp_path, capsys):
     else:  # of another scene than the authors'
         assert (split["train"], split["test"]) == (0, np.count_nonzero(toy_labels()))
         assert "not known" in report["notes"][0]
-    text = (tmp_path / "out" / "report.txt").read_text()
+    text = (tmp_path / "out" / "report.txt").read_text("utf-8")
     assert all(note in text for note in report["notes"])
 
     labels, cube = toy_labels(), load_scene("UP", str(toy_data)).cube.astype(float)
@@ -194,7 +194,7 @@ def test_its_weights_serve_the_forms_own_script(toy_data, tmp_path):
     use = ["--weights", str(tmp_path / "a" / "run_0" / "weights.pt"), "--precision", "fp32"]
     use += ["--map", "all", "--out", str(tmp_path / "b")]
     assert train_main(SSRNKeras.SSRNKeras, SSRNKeras.DEFAULTS, [*flags, *use]) == 0
-    reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in "ab"]
+    reports = [json.loads((tmp_path / n / "report.json").read_text("utf-8")) for n in "ab"]
     assert reports[0]["confusion"] == reports[1]["confusion"]
     assert reports[1]["settings"]["preprocess"] == "standardise"
     maps = [np.load(tmp_path / n / "run_0" / "map.npy") for n in "ab"]
@@ -224,7 +224,9 @@ def test_later_split_has_the_scripts_sizes(key, tmp_path):
 
 def test_later_split_is_that_of_the_released_code(tmp_path):
     labels = ground_truth("IN", tmp_path)
-    for golden in json.loads((GOLDEN / "splits_authors.json").read_text())["sstn_authors"]["IN"]:
+    for golden in json.loads((GOLDEN / "splits_authors.json").read_text("utf-8"))["sstn_authors"][
+        "IN"
+    ]:
         split = later_split(labels, LATER_COUNTS["IN"], golden["seed"])
         ordered = type(split)(*(np.sort(part) for part in vars(split).values())).sha256()
         for part in ("train", "test"):
@@ -244,7 +246,7 @@ def on_indian_pines(file: str, tmp_path) -> dict:
     (tmp_path / "data").mkdir()
     flags = ["-d", "IN", "--data-dir", str(tmp_path / "data"), "--map", "none"]
     assert main([str(path), *flags, "--out", str(tmp_path / "out")]) == 0
-    return json.loads((tmp_path / "out" / "report.json").read_text())
+    return json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
 
 
 def right_and_all(report: dict) -> list[tuple[int, int]]:
@@ -295,14 +297,14 @@ def test_scenes_of_real_size(form, file, variable, shape, classes, tmp_path):
     np.save(tmp_path / "cube.npy", cube)
     np.save(tmp_path / "gt.npy", labels)
     scene = "name: Simulated\ncube: cube.npy\nground_truth: gt.npy\n"
-    (tmp_path / "scene.yaml").write_text(scene)
+    (tmp_path / "scene.yaml").write_text(scene, "utf-8")
     if form == "SSRNKeras":
         write_keras(tmp_path / "x", of_keras(shape[2], classes))
     else:
         torch.save(of_later_code(shape[2], classes), tmp_path / "x")
     flags = ["-d", str(tmp_path / "scene.yaml"), "--map", "none", "--out", str(tmp_path / "out")]
     assert main([str(tmp_path / "x"), *flags]) == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     sizes = [report["split"][part] for part in ("train", "val", "test")]
     labelled = np.count_nonzero(labels)
     if form == "SSRNKeras":

@@ -53,7 +53,7 @@ def run(model: str, toy_data: Path, out: Path, *flags: str, **others) -> int:
 
 def said(out: Path) -> list[str]:
     """Lines on stderr of the last process that wrote to `out`."""
-    return _log(out).read_text().splitlines()
+    return _log(out).read_text("utf-8").splitlines()
 
 
 def _log(out: Path) -> Path:

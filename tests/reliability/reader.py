@@ -9,7 +9,6 @@ process's memory at most.
 import json
 import os
 import re
-import resource
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,10 @@ SAFETY_NET = 4 << 30  # bytes: allocating more fails, before the machine suffers
 
 def memory(entry: str) -> float:
     """Return an entry of /proc/self/status, in MiB."""
-    return int(re.search(rf"{entry}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+    return (
+        int(re.search(rf"{entry}:\s+(\d+) kB", Path("/proc/self/status").read_text("utf-8"))[1])
+        / 1024
+    )
 
 
 def read(path: Path) -> str:
@@ -42,7 +44,7 @@ def read(path: Path) -> str:
 
 def attempt(path: Path) -> dict:
     """Read one file, measured."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5", "utf-8")  # the peak starts anew
     before, start = memory("VmRSS"), time.perf_counter()
     try:
         outcome, said = "read", read(path)
@@ -60,10 +62,12 @@ def attempt(path: Path) -> dict:
 
 
 if __name__ == "__main__":
+    import resource
+
     os.chdir(sys.argv[1])  # where code that ran would leave its mark
     limit = int(memory("VmData") * 2**20) + SAFETY_NET
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
     for line in sys.stdin:
         answers.write(json.dumps(attempt(Path(line.rstrip("\n")))) + "\n")

@@ -33,7 +33,7 @@ class Pickled:
     """Leaves `MARKER` in the working directory when it is unpickled."""
 
     def __reduce__(self):
-        return os.system, (f"touch {MARKER}",)
+        return os.system, (f"echo > {MARKER}",)
 
 
 def scene(folder: Path, text: str) -> Path:
@@ -218,6 +218,10 @@ def special(make: Callable[[Path], None], name: str) -> Callable[[Path], Path]:
     return write
 
 
+def pipe(path: Path) -> None:
+    os.mkfifo(path)  # which Windows has not
+
+
 def torch_file(content: object) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         torch.save(content, folder / "x.pt")
@@ -358,15 +362,15 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "label -2**63": labels(np.where(LABELS == 3, -(2**63), LABELS.astype(np.int64))),
     "empty cube": special(lambda path: path.touch(), "x.npy"),
     "folder as cube": special(Path.mkdir, "x.npy"),
-    "pipe as cube": special(os.mkfifo, "x.npy"),
+    "pipe as cube": special(pipe, "x.npy"),
     "link to itself as cube": special(lambda path: path.symlink_to(path), "x.npy"),
     "endless device as cube": special(lambda path: path.symlink_to("/dev/zero"), "x.npy"),
     "empty scene file": special(lambda path: path.touch(), "x.yaml"),
     "folder as scene file": special(Path.mkdir, "x.yaml"),
-    "pipe as scene file": special(os.mkfifo, "x.yaml"),
+    "pipe as scene file": special(pipe, "x.yaml"),
     "link to itself as scene file": special(lambda path: path.symlink_to(path), "x.yaml"),
     "endless device as scene file": special(lambda path: path.symlink_to("/dev/zero"), "x.yaml"),
-    "pipe as weights": special(os.mkfifo, "x.pt"),
+    "pipe as weights": special(pipe, "x.pt"),
     "endless device as weights": special(lambda path: path.symlink_to("/dev/zero"), "x.pt"),
     "weights of a pickle": raw_pickle,
     "weights of a pickle in a PyTorch file": torch_file({"model": Pickled()}),
@@ -383,7 +387,7 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "Keras virtual data": keras_virtual,
     "Keras kernel of 256 GiB": keras_sparse((2**18, 2**18)),
     "Keras kernel of 60 MiB, not stored": keras_sparse((4, 15 * 2**18)),
-    "pipe as Keras checkpoint": special(os.mkfifo, "x.hdf5"),
+    "pipe as Keras checkpoint": special(pipe, "x.hdf5"),
     "endless device as checkpoint": special(lambda path: path.symlink_to("/dev/zero"), "x.pth"),
     "old checkpoint of a pickle": old_torch_file({"fc.weight": Pickled()}),
     "old checkpoint of a large bytearray": old_torch_file({"fc.weight": Bytes()}),

@@ -219,7 +219,7 @@ OF_TOOLS = [
 
 
 def test_paths_that_cannot_be_used(tried):
-    Path("file").write_text("mine")
+    Path("file").write_text("mine", "utf-8")
     Path("empty.pt").touch()
     Path("empty.yaml").touch()
     Path("folder.yaml").mkdir()
@@ -242,7 +242,7 @@ def test_paths_that_cannot_be_used(tried):
         refused("A2S2KResNet", ["-d", "UP", "-p", "2", *flags], message)
     for program, arguments, message in OF_TOOLS:
         refused(program, arguments, message)
-    assert Path("file").read_text() == "mine"
+    assert Path("file").read_text("utf-8") == "mine"
     tried(
         "paths that cannot be used",
         "results, scenes, weights and tables where there is a file, a folder, nothing or no room",

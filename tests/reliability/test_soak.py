@@ -4,9 +4,12 @@ import dataclasses
 import functools
 import gc
 import os
+import sys
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import pytest
 
 import common.reporting.page
 import common.run.experiment
@@ -17,6 +20,7 @@ from SSRN import SSRN
 from tests.forked import FORKED
 from tests.reliability.reader import memory
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells in /proc")
 WARM_UP = 4  # runs until all packages are loaded and the heap has its size
 LARGEST_GROWTH = 10  # MiB
 

@@ -67,12 +67,12 @@ def test_page_needs_no_other_file_no_network_and_no_script(results):
     assert page.sources
     assert all(source.startswith("data:image/") for source in page.sources)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert "@import" not in (results / "report.html").read_text()
-    assert "url(" not in (results / "report.html").read_text()
+    assert "@import" not in (results / "report.html").read_text("utf-8")
+    assert "url(" not in (results / "report.html").read_text("utf-8")
 
 
 def test_page_shows_the_figures_of_the_report(results):
-    page, report = read_page(results), json.loads((results / "report.json").read_text())
+    page, report = read_page(results), json.loads((results / "report.json").read_text("utf-8"))
     for name in ("oa", "aa", "kappa", "aa_users"):
         assert f"{100 * report[f'{name}_mean']:.2f}" in page.text
         assert f"± {100 * report[f'{name}_std']:.2f}" in page.text
@@ -142,7 +142,7 @@ def test_page_without_maps_and_with_one_iteration(toy_data, tmp_path, no_figure_
 
 
 def test_page_of_a_scene_without_ground_truth(results, toy_data, tmp_path, no_figure_files):
-    (tmp_path / "new.yaml").write_text("name: <b>New</b> ground\ncube: cube.npy\n")
+    (tmp_path / "new.yaml").write_text("name: <b>New</b> ground\ncube: cube.npy\n", "utf-8")
     cube = scipy.io.loadmat(toy_data / "PaviaU.mat")["paviaU"]
     np.save(tmp_path / "cube.npy", cube)
     flags = ["-d", str(tmp_path / "new.yaml"), "--weights", str(results / "run_0" / "weights.pt")]
@@ -184,11 +184,11 @@ def test_what_is_no_results_directory_is_refused_in_one_line(
 ):
     if content == "old":
         shutil.copytree(results, tmp_path, dirs_exist_ok=True)
-        report = json.loads((results / "report.json").read_text())
+        report = json.loads((results / "report.json").read_text("utf-8"))
         del report["environment"]
         content = json.dumps(report)
     if content is not None:
-        (tmp_path / "report.json").write_text(content)
+        (tmp_path / "report.json").write_text(content, "utf-8")
     assert page_main([str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path) in line

@@ -133,7 +133,7 @@ def test_finished_iterations_are_not_trained_again(uninterrupted, toy_data, tmp_
 def test_a_finished_run_says_so_and_does_nothing(toy_data, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     assert run(toy_data, out, "-i", "1", "-e", "1") == 0
-    (out / "report.html").write_text("page")  # which tests do not write
+    (out / "report.html").write_text("page", "utf-8")  # which tests do not write
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     assert run(toy_data, out, "-i", "1", "-e", "1", "--resume") == 0
     assert "finished already, nothing to do" in capsys.readouterr().err
@@ -158,7 +158,7 @@ def test_what_cannot_go_on_is_refused_in_one_line(toy_data, tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()[-1:]
         assert message in line
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "notes.txt").write_text("mine")
+    (tmp_path / "other" / "notes.txt").write_text("mine", "utf-8")
     assert run(toy_data, tmp_path / "other", "--resume") == 2
     assert "holds no run that can go on" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes.txt"]

@@ -218,9 +218,9 @@ def test_own_network_by_the_convention(tmp_path, monkeypatch, capsys):
     networks = {"Mean": "x.mean((1, 2, 3))", "Hard": "torch.special.i1(x.mean((1, 2, 3)))"}
     for name, expression in networks.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / f"{name}.py").write_text(source.format(name, expression))
+        (tmp_path / name / f"{name}.py").write_text(source.format(name, expression), "utf-8")
     (tmp_path / "Empty").mkdir()
-    (tmp_path / "Empty" / "Empty.py").write_text("Empty = 1\n")
+    (tmp_path / "Empty" / "Empty.py").write_text("Empty = 1\n", "utf-8")
 
     assert run(tmp_path, toy_weights(model="Mean", state={})) == 0
     (tmp_path / "model.onnx").unlink()

@@ -11,7 +11,7 @@ from common.scenes.scene import load_scene
 from common.system.errors import InputError
 from tests.conftest import GOLDEN, original, toy_labels
 
-SPLITS = json.loads((GOLDEN / "splits.json").read_text())
+SPLITS = json.loads((GOLDEN / "splits.json").read_text("utf-8"))
 TOY = next(key for key in SPLITS if key.startswith("toy"))
 VARIABLES = {
     "IN": ("Indian_pines_gt.mat", "indian_pines_gt"),
@@ -47,7 +47,7 @@ def test_original_ground_truth_files(key):
     check_against_golden(labels, key)
 
 
-AUTHORS = json.loads((GOLDEN / "splits_authors.json").read_text())["ssrn_authors"]
+AUTHORS = json.loads((GOLDEN / "splits_authors.json").read_text("utf-8"))["ssrn_authors"]
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def assert_only_the_good_file(path: Path) -> None:
 
 def test_addresses_and_blob_ids_of_the_scenes():
     descriptions = (REPOSITORY / "common" / "scenes" / "benchmarks").glob("*.yaml")
-    files = [f for path in descriptions for f in yaml.safe_load(path.read_text())["files"]]
+    files = [f for path in descriptions for f in yaml.safe_load(path.read_text("utf-8"))["files"]]
     assert {file["name"]: file["git_blob"] for file in files} == ORIGINALS
     for file in files:
         assert all(a.startswith("https://") and a.endswith(file["name"]) for a in file["addresses"])
@@ -416,7 +416,7 @@ def test_full_disk(server, command, tmp_path):
 
 
 def test_data_directory_that_is_a_file(command, tmp_path):
-    (tmp_path / "data").write_text("")
+    (tmp_path / "data").write_text("", "utf-8")
     status, stderr, _ = command(a=[])
     assert status == 2
     assert "error: cannot write" in stderr and stderr.count("\n") == 1

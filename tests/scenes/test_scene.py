@@ -136,7 +136,7 @@ def own_scene(tmp_path, cube=CUBE, labels=LABELS, more=""):
     np.save(tmp_path / "cube.npy", cube)
     np.save(tmp_path / "truth.npy", labels)
     text = f"name: Field\ncube: cube.npy\nground_truth: truth.npy\n{more}"
-    (tmp_path / "field.yaml").write_text(text)
+    (tmp_path / "field.yaml").write_text(text, "utf-8")
     return load_scene(str(tmp_path / "field.yaml"))
 
 

@@ -54,9 +54,10 @@ class BatchNorm(NamedTuple):
     eps: float
 
 
-@compiled
-def batch_norm(x, patches, floor, module, threads):
-    """What a `BatchNorm` of max(x, floor), `x` an array, multiplies with and adds, per channel.
+def batch_norm(
+    x: np.ndarray, patches: int, floor: np.floating, module: BatchNorm, threads: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What a `BatchNorm` of max(x, floor) multiplies with and adds, per channel.
 
     The running statistics normalise where `momentum` is 0; otherwise the batch's own do, and the
     running ones follow.
@@ -68,10 +69,48 @@ def batch_norm(x, patches, floor, module, threads):
     scale, offset
         (channels,), of `Norm`.
     """
+    rows, cols, channels, bands, _ = x.shape
+    shape = (threads if module.momentum > 0 else 0, channels, x.shape[4])
+    shift = np.zeros(channels, module.weight.dtype)
+    sums, squares = np.zeros(shape, shift.dtype), np.zeros(shape, shift.dtype)
+    if module.momentum > 0:
+        _add_up_moments(x, floor, shift, sums, squares)
+    return _factors(module, shift, sums, squares, rows * cols * bands * patches, patches)
+
+
+@on_all_threads
+def _add_up_moments(x, floor, shift, sums, squares):
+    """Sums of max(x, floor) - shift and of its square, per thread, channel and batch lane.
+
+    The shift is an average of the first patch: what is summed is near zero, so that little cancels.
+    """
+    rows, cols, channels, bands, lanes = x.shape
+    length, threads = rows * cols * channels, len(sums)
+    vector = np.zeros(LANES, shift.dtype)
+    for k in range(channels):
+        for place in range(rows * cols):
+            copy(1, row_of(x, Cell(place, 0), k), View(vector, 0, 0))
+            shift[k] += max(vector[0], floor) / (rows * cols)
+    for thread in numba.prange(threads):
+        own_sums, own_squares = sums[thread], squares[thread]
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            place, k = row // channels, row % channels
+            for lane in range(0, lanes, LANES):
+                cell = Cell(place, lane)
+                _add_moments(
+                    bands, row_of(x, cell, k), floor, shift[k],
+                    lanes_of(own_sums, cell, k), lanes_of(own_squares, cell, k),
+                )  # fmt: skip
+
+
+@compiled
+def _factors(module, shift, sums, squares, count, patches):
+    """The same as `batch_norm`, given the sums of `_add_up_moments`, of `count` numbers each."""
     weight, bias, mean, variance, momentum, eps = module
     used_mean, used_variance = mean.astype(np.float64), variance.astype(np.float64)
     if momentum > 0:
-        used_mean, used_variance, count = _statistics(x, patches, floor, weight, threads)
+        average, square = _total(sums, patches) / count, _total(squares, patches) / count
+        used_mean, used_variance = shift + average, np.maximum(square - average**2, 0)
         normalisation.follow(mean, variance, used_mean, used_variance, count, momentum)
     inverse_std, scale, offset = normalisation.scale_and_offset(
         used_mean, used_variance, weight, bias, eps
@@ -92,39 +131,6 @@ def batch_norm_backward(x, mean, inverse_std, training, sums):
     )
     kind = x.scale.dtype
     return of_weight.astype(kind), of_bias.astype(kind), slope.astype(kind), shift.astype(kind)
-
-
-@helper
-def _statistics(x, patches, floor, like, threads):
-    """Mean and variance of max(x, floor) per channel, and how many numbers these are of."""
-    rows, cols, channels, bands, lanes = x.shape
-    shift, vector = np.zeros(channels, like.dtype), np.zeros(LANES, like.dtype)
-    for k in range(channels):  # what is summed is near zero, so that little cancels
-        for place in range(rows * cols):
-            copy(1, row_of(x, Cell(place, 0), k), View(vector, 0, 0))
-            shift[k] += max(vector[0], floor) / (rows * cols)
-    sums = np.zeros((threads, channels, lanes), like.dtype)
-    squares = np.zeros_like(sums)
-    _moments_on_threads(x, floor, shift, sums, squares)
-    count = rows * cols * bands * patches
-    mean, square = _total(sums, patches) / count, _total(squares, patches) / count
-    return shift + mean, np.maximum(square - mean**2, 0), count
-
-
-@on_all_threads
-def _moments_on_threads(x, floor, shift, sums, squares):
-    rows, cols, channels, bands, lanes = x.shape
-    length, threads = rows * cols * channels, len(sums)
-    for thread in numba.prange(threads):
-        own_sums, own_squares = sums[thread], squares[thread]
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            place, k = row // channels, row % channels
-            for lane in range(0, lanes, LANES):
-                cell = Cell(place, lane)
-                _add_moments(
-                    bands, row_of(x, cell, k), floor, shift[k],
-                    lanes_of(own_sums, cell, k), lanes_of(own_squares, cell, k),
-                )  # fmt: skip
 
 
 @on_all_threads
