@@ -45,6 +45,8 @@ class Store:
         Sums over places and bands of what was written to `array`, where found in passing.
     sums : tuple (array, array), optional
         A gradient's numbers, and `passes.gradient_sums` of it.
+    weighs : bool
+        Whether a sum weighs this map.
     weighed : tuple (array, array), optional
         Gradient of a sum that this map goes into, and its weight there.
     """
@@ -52,7 +54,8 @@ class Store:
     def __init__(self, array: np.ndarray, used: int, norm: Norm | None = None) -> None:
         self.array, self.used = array, used
         self.norm = norm or _AS_IT_IS[array.dtype]
-        self.array_sums, self.gradients, self.sums, self.weighed = None, [], None, None
+        self.array_sums, self.gradients, self.sums = None, [], None
+        self.weighs, self.weighed = False, None
 
     @classmethod
     def of(cls, x: Tensor, kind: torch.dtype | None = None) -> "Store":

@@ -1,4 +1,4 @@
-"""The gates of an EFR, `layers.neighbour_gates`, for maps whose batch lies innermost (CPU).
+"""The gates of `layers.GatedSum` for maps whose batch lies innermost (CPU).
 
 Arrays are ``(kernels, lanes)``.
 """
