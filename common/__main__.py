@@ -4,7 +4,10 @@ import importlib
 import sys
 
 PROGRAMS = {  # command → (module, what it does)
-    "download": ("common.scenes.download", "fetch scenes into the data directory"),
+    "download": (
+        "common.scenes.download",
+        "fetch scenes, or released weights, into the data directory",
+    ),
     "page": ("common.reporting.page", "write report.html and figures/ of a results directory anew"),
     "table": ("common.tables.paper_table", "a paper's table of several results directories"),
     "study": ("common.run.study", "a paper's table and figure: many runs by one command"),

@@ -20,13 +20,16 @@ class Settings:
     valid_split: float = 0.9
     optimizer: str | None = "adam"
     attention: str | None = None  # A2S2K-ResNet only
+    input: str | None = None  # SVM only
     split: str | tuple[str, str] = "random"
     per_class: int | None = None
+    validation: float | None = None
     seed: int = 1331
     batch_size: int | None = 16
     lr: float | None = 1e-3
     lr_decay: float | None = 1.0
     recipe: str | None = "paper"
+    preprocess: str | None = "pca"
     data_dir: str | None = None
     out: str | None = None
     overwrite: bool = False

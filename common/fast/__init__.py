@@ -41,7 +41,7 @@ __all__ = [
 class Layers(Protocol):
     """What each kind of hardware's `layers.py` is: the forward passes of three layers.
 
-    They take tensors (batch, kernels, rows, cols, bands) and what they return themselves: a
+    They take tensors (batch, channels, rows, cols, bands) and what they return themselves: a
     `FeatureMap` of their own kind, or such a tensor.
     """
 

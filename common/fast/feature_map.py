@@ -9,7 +9,7 @@ class FeatureMap:
     """A feature map as one form of the layers keeps it, in its own layout and type.
 
     To anything but these layers, be it a function of PyTorch or a network's own code, it is the
-    tensor (batch, kernels, rows, cols, bands) that PyTorch's layer would have returned.  Once one
+    tensor (batch, channels, rows, cols, bands) that PyTorch's layer would have returned.  Once one
     has looked at that tensor, the fast layers read it too, no longer what the form had kept: what
     has become of it, be it a change in place or a hook on its gradient, counts.
     """
@@ -17,7 +17,7 @@ class FeatureMap:
     _seen: Tensor | None = None
 
     def own(self) -> Tensor:
-        """Return a tensor (batch, kernels, rows, cols, bands) in any layout, for a look at it.
+        """Return a tensor (batch, channels, rows, cols, bands) in any layout, for a look at it.
 
         Its type is the parameters'.  It may share the map's memory.
         """
@@ -25,7 +25,7 @@ class FeatureMap:
 
     @property
     def shape(self) -> torch.Size:
-        """(batch, kernels, rows, cols, bands)."""
+        """(batch, channels, rows, cols, bands)."""
         raise NotImplementedError
 
     @property

@@ -11,7 +11,7 @@ CHANNELS_LAST = torch.channels_last_3d
 
 
 class Map(FeatureMap):
-    """A feature map as a tensor (batch, kernels, rows, cols, bands), its kernels innermost.
+    """A feature map as a tensor (batch, channels, rows, cols, bands), its kernels innermost.
 
     `sums`, where known, are what the layer before found in passing; see `gpu/norm_kernels.py`.
     """

@@ -144,11 +144,13 @@ def row_shares(counts: np.ndarray) -> np.ndarray:
 SHADES = {"confidence": " (bright: sure)", "disagreement": " (bright: much)"}
 
 
-def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure:
+def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure | None:
     """Maps of the first iteration side by side, all or those of `titles`, with a legend."""
     panels = map_panels(outcome)
     panels = {title: panels[title] for title in titles or panels}
-    rows, cols = outcome.false_colour.shape[:2]
+    if not panels:
+        return None
+    rows, cols = outcome.report["shape"][:2]
     across = min(len(panels), 4 if rows >= cols / 2 else 2)
     down = math.ceil(len(panels) / across)
     width = 7.2 / across
@@ -190,7 +192,9 @@ def map_panels(outcome: Outcome) -> dict[str, np.ndarray]:
     False colour, ground truth, classification, errors, confidence, disagreement of the
     iterations, split.
     """
-    panels = {"false colour": _thinned(outcome.false_colour)}
+    panels = {}
+    if outcome.false_colour is not None:
+        panels["false colour"] = _thinned(outcome.false_colour)
     truth, run = _thinned(outcome.ground_truth), outcome.iterations[0]
     if truth is not None:
         panels["ground truth"] = colour_labels(truth, outcome.colours)

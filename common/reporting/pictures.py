@@ -5,6 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageColor
 
+from common.scenes.nodata import is_nodata
 from common.scenes.scene import Scene
 
 STRETCH_PERCENTILES = (2, 98)
@@ -63,8 +64,7 @@ def false_colour(scene: Scene) -> np.ndarray:
     ]
     shown = np.concatenate(blocks)
     empty = ~np.isfinite(shown).all(axis=2)
-    if scene.nodata is not None:
-        empty |= (shown == scene.nodata).all(axis=2)
+    empty |= is_nodata(shown, scene.nodata).all(axis=2)
     if empty.all():
         return np.zeros(shown.shape, np.uint8)
     low, high = np.percentile(shown[~empty], STRETCH_PERCENTILES, axis=0)

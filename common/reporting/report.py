@@ -67,6 +67,8 @@ def build_report(
     return report | {
         "scene_name": scene.name,
         "shape": list(scene.cube.shape),
+        "left_out_bands": list(scene.bands.left_out),
+        "notes": list(scene.notes),
         "class_names": list(scene.class_names),
         "class_colours": list(scene.colours),
         "per_class": per_class.tolist(),
@@ -173,8 +175,8 @@ def _headline(report: dict) -> list[str]:
     attention = f" ({shown['attention']} attention)" if shown["attention"] else ""
     done, asked = len(report["oa"]), settings["iter"]
     iterations = f"{done} of {asked} iterations" if done < asked else f"iterations: {done}"
-    flags = ("recipe", "epoch", "patch", "kernel", "valid_split", "per_class", "optimizer", "lr")
-    flags += ("lr_decay", "batch_size")
+    flags = ("input", "recipe", "preprocess", "epoch", "patch", "kernel", "valid_split")
+    flags += ("per_class", "validation", "optimizer", "lr", "lr_decay", "batch_size")
     without_effect = set()
     if shown.get("per_class") or not isinstance(shown["split"], str):
         without_effect = {"valid_split"}
@@ -197,14 +199,23 @@ def _headline(report: dict) -> list[str]:
     counts = ", ".join(f"{split_count(split, part)} {word}" for part, word in words.items())
     tested = [f"pixels: {counts}", "; ".join([f"split: {split_name(shown, split)}", *leak])]
     return [
-        f"{report['model']}{attention} on {report['dataset']}, {what}, seed {settings['seed']}",
+        f"{report['model']}{attention} on {report['dataset']}, {what}{_seeds(report)}",
         *(tested if report["oa"] else ["no ground truth: mapped only"]),
+        *report.get("notes", []),
         f"{said} {', '.join(given)}",
         f"{report['date']}, {environment['device']} ({environment['device_name']}, "
         f"{environment['threads']} threads), {environment.get('precision', 'fp32')}, "
         f"{library} {environment[library]}, "
         f"commit {(environment['commit'] or 'unknown')[:12]}",
     ]
+
+
+def _seeds(report: dict) -> str:
+    """Name the first seed, or all that follow no rule; none where no split was drawn."""
+    seeds = report.get("seeds") or [report["settings"]["seed"]]
+    if "notes" in report and not report["split"]["train"]:
+        return ""
+    return f", seed{'s' * (len(seeds) > 1)} {' and '.join(map(str, seeds))}"
 
 
 def split_count(split: dict, part: str) -> str:

@@ -31,6 +31,7 @@ RUN_FILES = (
     *CHECKPOINTS,
     "weights.pt",
     "history.csv",
+    "pretraining.csv",
     "grid.csv",
     "split.npy",
     "map.png",

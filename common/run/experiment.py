@@ -29,7 +29,8 @@ from common.reporting.resume import (
 )
 from common.samples.make_splits import make_splits
 from common.samples.random_split import Split
-from common.scenes.scene import Scene, has_data, load_scene
+from common.scenes.nodata import has_data
+from common.scenes.scene import Scene, load_scene
 from common.settings import Settings
 from common.system.errors import InputError
 from common.system.memory import give_back_memory, keep_freed_memory
@@ -109,12 +110,15 @@ def _iterate(
 def announce(scene: Scene, device: str, out: Path) -> None:
     """Say on stderr what was read, and where the results go."""
     rows, cols, bands = scene.cube.shape
+    of = f" of {scene.bands.of}" if scene.bands.left_out else ""
     print(
-        f"{scene.name}: {rows}×{cols} pixels, {bands} bands, {scene.classes} classes, "
+        f"{scene.name}: {rows}×{cols} pixels, {bands}{of} bands, {scene.classes} classes, "
         f"{np.count_nonzero(scene.labels)} labelled pixels, from {scene.source}; on {device}; "
         f"results in {out}",
         file=sys.stderr,
     )
+    for note in scene.notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def test_and_map(

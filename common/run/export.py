@@ -21,13 +21,14 @@ from common.system.flags import file_name
 from common.training.weights_file import Weights, check_state, load_weights
 
 OPSET = 18
+FOLDERS = ("SSRN", "baselines")  # of networks, besides those with a folder of their own
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 BATCH_SIZES = (1, 2, 7, 32)  # tried in the check
 USAGE = (
     "patches (batch, 1, P, P, bands), P = patch_size: the neighbourhoods of pixels in the scene's "
-    "((spectra - mean) @ matrix), computed in float64, cast to float32 and only then padded with "
-    "zeros outside the scene. The largest of the logits (batch, classes) tells the class, in the "
-    "order of class_names."
+    "((spectra[..., bands] - mean) @ matrix), computed in float64, cast to float32 and only then "
+    "padded with zeros outside the scene. The largest of the logits (batch, classes) tells the "
+    "class, in the order of class_names."
 )
 
 
@@ -168,6 +169,7 @@ def metadata(weights: Weights) -> dict[str, str]:
         "dataset": weights.settings["dataset"],
         "class_names": json.dumps(weights.class_names),
         "patch_size": str(patch_shape(weights)[1]),
+        "bands": json.dumps(weights.bands),
         "mean": json.dumps(weights.preprocessing.mean.tolist()),
         "matrix": json.dumps(weights.preprocessing.matrix.tolist()),
         "usage": USAGE,

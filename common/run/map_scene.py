@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from common.reporting.results_folder import (
 )
 from common.run.experiment import add_page, announce, print_report
 from common.samples.random_split import Split
-from common.scenes.scene import Scene, load_scene, valid_pixels
+from common.scenes.bands import Bands
+from common.scenes.nodata import bands_in_words, valid_pixels
+from common.scenes.scene import Scene, load_scene
 from common.settings import Settings
 from common.system.device import choose_device, make_deterministic
 from common.system.errors import InputError
@@ -65,7 +68,8 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     weights = load_weights(Path(settings.weights), settings.model)
     settings = _settings_of(weights, settings)
     device, out = choose_device(settings.device), output_directory(settings)
-    scene = load_scene(settings.dataset, settings.data_dir, in_memory=False)
+    trained = Bands(tuple(weights.bands), weights.file_bands)
+    scene = load_scene(settings.dataset, settings.data_dir, in_memory=False, trained=trained)
     if not scene.classes:
         scene, settings = _without_ground_truth(weights, scene, settings)
     _check_bands(weights, scene, settings.weights)
@@ -100,6 +104,8 @@ def _settings_of(weights: Weights, settings: Settings) -> Settings:
     """Let the file say what the flags cannot change."""
     names = ("patch", "kernel", "attention", "valid_split", "split", "per_class")
     kept = {name: weights.settings[name] for name in names}
+    # which files of before these flags have not
+    kept |= {name: weights.settings.get(name) for name in ("validation", "preprocess")}
     return dataclasses.replace(settings, **kept, seed=weights.seed, iter=1)
 
 
@@ -121,8 +127,10 @@ def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
         hint = ""
         if trained_on[0] == scene.cube.shape[2]:
             hint = "; name the network's classes under 'classes' in the scene file"
-        elif trained_on[0] == scene.cube.shape[0]:
-            hint = "; if its bands come first, store it as numpy.moveaxis(cube, 0, 2)"
+        elif weights.file_bands in scene.cube.shape[:2]:
+            orders = ("bands, rows, cols", "rows, bands, cols")
+            order = orders[scene.cube.shape.index(weights.file_bands)]
+            hint = f"; if its bands do not come last, write 'axes: [{order}]'"
         raise InputError(
             f"--weights {file}: trained on {trained_on[0]} bands and {trained_on[1]} classes, "
             f"but {scene.key} has {scene.cube.shape[2]} bands and {scene.classes} classes{hint}"
@@ -135,14 +143,25 @@ def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
             f"--weights {file}: trained on {what} than {scene.key} has: {', '.join(names)}; name "
             f"them so under 'classes', or leave out 'ground_truth' to map only"
         )
-    if weights.wavelengths and scene.wavelengths:
+    both_stated = weights.wavelengths and scene.wavelengths
+    if both_stated:
         apart = np.abs(np.subtract(weights.wavelengths, scene.wavelengths))
         if apart.max() > SAME_BAND_NM:
             raise InputError(
-                f"--weights {file}: band {apart.argmax()} was at "
+                f"--weights {file}: band {weights.bands[apart.argmax()]} was at "
                 f"{weights.wavelengths[apart.argmax()]:g} nm in training, but is at "
                 f"{scene.wavelengths[apart.argmax()]:g} nm in {scene.key}; resample the scene"
             )
+    if (tuple(weights.bands), weights.file_bands) != scene.bands and not both_stated:
+        raise InputError(
+            f"--weights {file}: trained on {_said(weights.bands, weights.file_bands)}, but "
+            f"{scene.key} gives {_said(*scene.bands)}; whether these are the same can be told only "
+            f"if 'wavelengths' are stated for both"
+        )
+
+
+def _said(bands: Sequence[int], of: int) -> str:
+    return f"{bands_in_words(bands)} of {of}"
 
 
 def untrained_pixels(weights: Weights, scene: Scene) -> Split:
@@ -194,6 +213,12 @@ def _classify_blocks(
             mapped += np.bincount(labels, minlength=len(mapped))
             write_rows(start, labels.reshape(-1, cols), confidence.reshape(-1, cols))
             bar.update(stop - start)
+        if wanted != "none" and not mapped[1:].any():
+            raise InputError(
+                f"{scene.source}: no pixel to map: each is without data in some band that the "
+                f"network uses, by 'nodata' or by what the file states; these are "
+                f"{_said(*scene.bands)}"
+            )
     tested = predicted[split.test] if len(split.test) else predicted
     return Iteration(split, tested, 0, 0.0, seconds), mapped[1:]
 
@@ -201,7 +226,8 @@ def _classify_blocks(
 def _asked(scene: Scene, wanted: str, start: int, stop: int) -> np.ndarray:
     """Which pixels of some rows are to be mapped: bool (pixels,)."""
     if wanted == "all":
-        return valid_pixels(scene.read_rows(start, stop), scene.nodata, scene.source, start).ravel()
+        cube, bands = scene.read_rows(start, stop), scene.bands.used
+        return valid_pixels(cube, scene.nodata, scene.source, start, bands).ravel()
     return (scene.labels[start:stop].ravel() > 0) & (wanted == "labelled")
 
 

@@ -6,12 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from common.samples.block_split import disjoint_split
-from common.samples.random_split import Split, fixed_split, random_split
+from common.samples.random_split import (
+    Split,
+    authors_training_count,
+    fixed_split,
+    random_split,
+    training_count,
+)
 from common.scenes.array_file import open_array
 from common.settings import Settings
 from common.system.errors import InputError
 
-NAMED = ("random", "disjoint")
+COUNTS = {"random": training_count, "authors": authors_training_count}  # rules of random splits
+NAMED = (*COUNTS, "disjoint")
 
 
 def split_setting(words: list[str]) -> str | tuple[str, str]:
@@ -24,7 +31,9 @@ def split_setting(words: list[str]) -> str | tuple[str, str]:
     """
     named = words[0] in NAMED
     if len(words) != (1 if named else 2):
-        raise InputError(f"--split {' '.join(words)}: use random, disjoint or TRAIN_MAP TEST_MAP")
+        raise InputError(
+            f"--split {' '.join(words)}: use random, authors, disjoint or TRAIN_MAP TEST_MAP"
+        )
     return words[0] if named else tuple(words)
 
 
@@ -37,6 +46,10 @@ def check_split_flags(settings: Settings, given: Container[str]) -> None:
     if fixed and (settings.per_class or given_share):
         flag = "--per-class" if settings.per_class else "-vs"
         raise InputError(f"{flag}: the maps of --split say which pixels train; leave {flag} out")
+    if fixed and "validation" in given:
+        raise InputError(
+            "--validation: a tenth of the training map of --split validates; leave --validation out"
+        )
 
 
 def make_splits(labels: np.ndarray, settings: Settings) -> list[Split]:
@@ -53,12 +66,13 @@ def make_splits(labels: np.ndarray, settings: Settings) -> list[Split]:
         The scene has too few labelled pixels, or a map does not fit it.
     """
     seeds = range(settings.seed, settings.seed + settings.iter)
-    share, per_class = settings.valid_split, settings.per_class
-    if settings.split == "random":
-        return [random_split(labels, share, seed, per_class) for seed in seeds]
+    share, per_class, validation = settings.valid_split, settings.per_class, settings.validation
     if settings.split == "disjoint":
         p = settings.patch
-        return [disjoint_split(labels, share, p, seed, per_class) for seed in seeds]
+        return [disjoint_split(labels, share, p, seed, per_class, validation) for seed in seeds]
+    if settings.split in NAMED:
+        count = COUNTS[settings.split]
+        return [random_split(labels, share, s, per_class, validation, count) for s in seeds]
     train_map, test_map = (read_label_map(name, labels) for name in settings.split)
     both = np.count_nonzero((train_map > 0) & (test_map > 0))
     if both:

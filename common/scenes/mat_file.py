@@ -1,83 +1,94 @@
-"""Reading one variable of a MATLAB file, version 5 or 7.3 (HDF5)."""
+"""Reading one variable of a MATLAB file, version 5 or 7.3 (HDF5), in a struct or not."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from common.scenes import hdf5_file
 from common.scenes.mat_v5 import list_variables, read_variable
-from common.system.errors import InputError, damage_in_one_line
+from common.scenes.stored_array import StoredArray
+from common.scenes.variables import arrays, choose
+from common.system.errors import InputError
 from common.system.memory import check_fits
-
-LISTED = 20  # variables that a message names
 
 
 def open_mat(
-    path: Path, variable: str | None = None
-) -> tuple[tuple[int, ...], np.dtype, Callable[[int, int], np.ndarray]]:
-    """Return shape, dtype and ``read_rows(start, stop)`` of `variable`, axes in MATLAB's order.
+    path: Path, variable: str | None = None, wavelengths: str | None = None
+) -> StoredArray:
+    """Open `variable`, with its axes in the order of the program that wrote it.
 
-    Without a name, the file must hold exactly one array of numbers besides scalars and vectors.
-    Version 7.3 reads only the rows asked for; version 5 can only be read whole, here and now.
+    A field of a struct is named like ``hsi.Data``.  Without a name, the file must hold exactly one
+    array of numbers besides scalars and vectors.  Version 7.3 reads only the rows asked for;
+    version 5 can only be read whole, here and now.  `wavelengths` names a vector.
 
     Raises
     ------
     InputError
-        The file is not a .mat file, does not hold a numeric array of that name, or leaves open
-        which variable is meant.
+        The file does not hold a numeric array of that name, or leaves open which is meant.
     """
-    with damage_in_one_line(path, ".mat file"):
-        if h5py.is_hdf5(path):
-            with h5py.File(path, "r") as file:
-                shapes = {name: _shape_v73(file, name) for name in file if name[:1] != "#"}
-                name = _choose(path, variable, shapes)
-                check_fits(path, file[name].chunks or (), file[name].dtype)
-                return shapes[name], file[name].dtype, lambda *rows: _rows_v73(path, name, *rows)
-        with open(path, "rb") as file:
-            variables = {found.name: found for found in list_variables(file)}
-            name = _choose(path, variable, {name: found.shape for name, found in variables.items()})
-            check_fits(path, variables[name].shape, np.dtype(np.float64))
-            array = read_variable(file, variables[name])
-        return array.shape, array.dtype, lambda start, stop: array[start:stop]
+    if h5py.is_hdf5(path):
+        return _open_v73(path, variable, wavelengths)
+    with open(path, "rb") as file:
+        array = _read_v5(path, file, variable)
+        centres = None if wavelengths is None else _read_v5(path, file, wavelengths).ravel()
+    return StoredArray(array.shape, array.dtype, lambda slices: array[slices], centres)
 
 
-def _shape_v73(file: h5py.File, name: str) -> tuple[int, ...] | None:
-    """Return the shape in MATLAB, or None of what is no array of numbers in this very file."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+def _read_v5(path: Path, file, variable: str | None) -> np.ndarray:
+    for with_fields in (False, True):  # of structs, which take time
+        variables = {found.name: found for found in list_variables(file, with_fields)}
+        shapes = {name: found.shape for name, found in variables.items()}
+        if shapes.get(variable) or (variable is None and len(arrays(shapes)) == 1):
+            break
+    name = choose(path, variable, shapes, ".")
+    check_fits(path, variables[name].shape, np.dtype(np.float64))
+    return read_variable(file, variables[name])
+
+
+def _open_v73(path: Path, variable: str | None, wavelengths: str | None) -> StoredArray:
+    with hdf5_file.open_file(path) as file:
+        name = _find_v73(path, file, variable)
+        item = hdf5_file.find_array(path, file, name)
+        by_matlab = _by_matlab(item)
+        centres = None
+        if wavelengths is not None:
+            vector = hdf5_file.find_array(path, file, _find_v73(path, file, wavelengths))
+            if vector.size > hdf5_file.LONGEST_LIST:
+                raise InputError(f"{path}: '{wavelengths}' is too long for a list of wavelengths")
+            centres = vector[()].ravel()
+
+        def read(slices: tuple[slice, ...]) -> np.ndarray:
+            with hdf5_file.open_file(path) as file:
+                item = hdf5_file.find_array(path, file, name)
+                return item[slices[::-1]].transpose() if by_matlab else item[slices]
+
+        shape = item.shape[::-1] if by_matlab else item.shape
+        return StoredArray(shape, item.dtype, read, centres)
+
+
+def _find_v73(path: Path, file: h5py.File, variable: str | None) -> str:
+    shapes = hdf5_file.array_shapes(file, _shape_v73)
+    shapes = {name.replace("/", "."): shape for name, shape in shapes.items()}
+    name = variable and variable.strip("/").replace("/", ".")
+    return choose(path, name, shapes, ".").replace(".", "/")
+
+
+def _by_matlab(item: h5py.Dataset) -> bool:
+    """Whether the axes are reversed, for MATLAB stores columns first.
+
+    It marks what it writes, be it the array or the struct around it, and begins a file with a block
+    of its own.  Other programs that write HDF5 into a .mat file, such as h5py, store rows first.
+    """
+    marked = "MATLAB_class" in item.attrs or "MATLAB_class" in item.parent.attrs
+    return marked or item.file.userblock_size > 0
+
+
+def _shape_v73(item: object) -> tuple[int, ...] | None:
+    """Return the shape as in the program that wrote it, or None of what is no array of numbers."""
+    # MATLAB stores text as its character codes, an empty array as its sizes.
+    if not hdf5_file.is_numeric(item) or "MATLAB_empty" in item.attrs:
         return None
-    item = file[name]
-    numeric = isinstance(item, h5py.Dataset) and item.dtype.kind in "buif" and item.ndim > 0
-    if numeric and (item.is_virtual or item.external):
+    if item.attrs.get("MATLAB_class") == b"char":
         return None
-    # Text is stored as its character codes, an empty array as its sizes.
-    if not numeric or item.attrs.get("MATLAB_class") == b"char" or "MATLAB_empty" in item.attrs:
-        return None
-    return item.shape[::-1]
-
-
-def _rows_v73(path: Path, name: str, start: int, stop: int) -> np.ndarray:
-    with h5py.File(path, "r") as file:
-        # MATLAB stores columns first, so HDF5 shows every array with its axes reversed.
-        return file[name][..., start:stop].transpose()
-
-
-def _choose(path: Path, variable: str | None, shapes: dict[str, tuple[int, ...] | None]) -> str:
-    """Return the variable to read; `shapes` has None for what is no array of numbers."""
-    listed = ", ".join(
-        f"{name[:99]} ({'×'.join(map(str, shape))})" if shape else name[:99]
-        for name, shape in list(shapes.items())[:LISTED]
-    )
-    listed += ", …" if len(shapes) > LISTED else ""
-    if variable is None:
-        arrays = [name for name, shape in shapes.items() if shape and sum(n > 1 for n in shape) > 1]
-        if len(arrays) != 1:
-            raise InputError(f"{path}: say which variable to read; this file holds: {listed}")
-        return arrays[0]
-    if variable not in shapes:
-        raise InputError(
-            f"{path}: no variable '{variable}' in this file, which holds: {listed or 'none'}"
-        )
-    if shapes[variable] is None:
-        raise InputError(f"{path}: variable '{variable}' is not an array of numbers")
-    return variable
+    return item.shape[::-1] if _by_matlab(item) else item.shape

@@ -1,7 +1,6 @@
 """A scene: the hyperspectral cube, its ground truth, and what its classes are called."""
 
 import hashlib
-import math
 import os
 import shlex
 from dataclasses import dataclass
@@ -9,15 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from common.scenes.array_file import ArrayFile, open_array
+from common.scenes.array_file import ArrayFile, axes_that_fit, open_array
+from common.scenes.bands import Bands, every_band, mostly_without_data, nearest_used
+from common.scenes.cube import LEAST_BANDS, Cube, read_cube
 from common.scenes.georeference import Georeference
 from common.scenes.labels import labels_and_classes
+from common.scenes.nodata import (
+    LARGEST_VALUE,
+    VALUES_PER_BLOCK,
+    NoData,
+    check_for_unstated_nodata,
+    check_for_wild_values,
+    in_words,
+    valid_pixels,
+)
 from common.scenes.scene_file import SCENES, Description, bands_to_show, default_colours, describe
 from common.system.errors import InputError
 from common.system.files import REPOSITORY
-
-VALUES_PER_BLOCK = 2**24  # of a cube that are looked at together
-LARGEST_VALUE = 1e100  # whose square float64 still holds
 
 
 @dataclass(frozen=True)
@@ -31,33 +38,40 @@ class Scene:
     name : str
         Its name in words.
     cube : array (rows, cols, bands), or ArrayFile of that shape
-        Radiance or reflectance as stored, any real dtype; an ArrayFile is read by `read_rows`.
+        Radiance or reflectance, any real dtype, scaled where its file states how; of the file's
+        bands those that are used.  An ArrayFile is read by `read_rows`.
+    bands : Bands
+        Which bands of the file these are.
     labels : int64 array (rows, cols)
         Ground truth: 0 where unlabelled, else 1..C.
     class_names, colours : tuple of str
         One per class, in label order; colours as "#rrggbb".  Empty without ground truth.
     rgb_bands : tuple of int
-        The three bands of the false-colour picture, 0-based.
+        The three bands of the false-colour picture, 0-based among the cube's.
     source : str
         Where it was read from, for the report.
-    nodata : float or None
-        The value of pixels without data; see `valid_pixels`.
+    notes : tuple of str
+        What the user is told of the files, one line each.
+    nodata : float, tuple of float, or None
+        The value of pixels without data, or several; see `valid_pixels`.
     nodata_unstated : bool
         Whether neither the scene file nor the cube's says if there is such a value.
     wavelengths : tuple of float or None
-        Band centres in nm.
+        Band centres of the cube's bands in nm.
     georeference : Georeference or None
     """
 
     key: str
     name: str
     cube: np.ndarray | ArrayFile
+    bands: Bands
     labels: np.ndarray
     class_names: tuple[str, ...]
     colours: tuple[str, ...]
     rgb_bands: tuple[int, int, int]
     source: str
-    nodata: float | None = None
+    notes: tuple[str, ...] = ()
+    nodata: NoData = None
     nodata_unstated: bool = False
     wavelengths: tuple[float, ...] | None = None
     georeference: Georeference | None = None
@@ -82,7 +96,9 @@ def data_directory(data_dir: str | None = None) -> Path:
     return Path(data_dir or os.environ.get("HSI_DATA_DIR") or REPOSITORY / "dataset")
 
 
-def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) -> Scene:
+def load_scene(
+    key: str, data_dir: str | None = None, in_memory: bool = True, trained: Bands | None = None
+) -> Scene:
     """Read a scene by its key or its YAML file and check that its parts fit together.
 
     Indian Pines comes from the library tensorly where its files are not in the data directory.
@@ -91,6 +107,8 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
     ----------
     in_memory : bool
         Whether to read the cube, or leave it in its file to be read by rows.
+    trained : Bands, optional
+        Those of the scene that a network was trained on: the same are used of a file with as many.
 
     Raises
     ------
@@ -104,13 +122,16 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
     if key == "IN" and (missing := _missing(description)):
         cube, labels = _indian_pines_from_tensorly()
         source = f"tensorly.datasets.load_indian_pines() (no {missing[0].name} in the data folder)"
-        return _scene(description, key, cube, labels, source)
+        return _scene(description, key, Cube(cube, every_band(cube.shape[2])), labels, source)
     if key in SCENES and (missing := _missing(description)):
         cure = "bash setup_script.sh"
         if data_dir is not None:
             cure = f"python -m common download {key} --data-dir {shlex.quote(data_dir)}"
         raise InputError(f"{missing[0]}: no such file; fetch it with: {cure}")
-    file = open_array(description.cube.path, description.cube.variable)
+    named = description.wavelengths if isinstance(description.wavelengths, str) else None
+    file = open_array(
+        description.cube.path, description.cube.variable, description.axes, wavelengths=named
+    )
     truth, source = None, file.path.name
     if description.ground_truth is not None:
         truth = open_array(description.ground_truth.path, description.ground_truth.variable)
@@ -118,8 +139,8 @@ def load_scene(key: str, data_dir: str | None = None, in_memory: bool = True) ->
             source += f", {truth.path.name}"
     _check_shapes(description, file.shape, truth and truth.shape)
     labels = truth and truth.read()
-    cube = file.read() if in_memory else file
-    return _scene(description, key, cube, labels, source, file)
+    cube = read_cube(description, key, file, in_memory, trained)
+    return _scene(description, key, cube, labels, source)
 
 
 def missing_files(key: str, directory: Path) -> list[Path]:
@@ -133,42 +154,33 @@ def _missing(description: Description) -> list[Path]:
 
 
 def _scene(
-    description: Description,
-    key: str,
-    cube: np.ndarray | ArrayFile,
-    labels: np.ndarray | None,
-    source: str,
-    file: ArrayFile | None = None,
+    description: Description, key: str, read: Cube, labels: np.ndarray | None, source: str
 ) -> Scene:
     """Put a scene together from its parts and check them; `key` is what ``-d`` says."""
-    bands = cube.shape[2]
-    wavelengths = description.wavelengths or (file and file.wavelengths)
-    if wavelengths and len(wavelengths) != bands:
-        raise InputError(
-            f"{key}: 'wavelengths' lists {len(wavelengths)}, but the cube "
-            f"{description.cube.path.name} has {bands} bands; list one for each, in nm"
-        )
-    rgb_bands = description.rgb_bands or bands_to_show(bands, wavelengths)
-    if max(rgb_bands) >= bands:
-        raise InputError(
-            f"{description.cube.path}: the cube has {bands} bands, but the false-colour picture "
-            f"needs band {max(rgb_bands)} ('rgb_bands' count from 0); is this the file of "
-            f"{description.name}?"
-        )
-    nodata = description.nodata
-    if nodata is None and file is not None:
-        nodata = file.nodata
-    nodata_unstated = nodata is None and key not in SCENES
-    if nodata_unstated and isinstance(cube, np.ndarray):
+    cube, bands, nodata, notes = read.values, read.bands, read.nodata, list(read.notes)
+    rgb_bands = description.rgb_bands or bands_to_show(cube.shape[2], read.wavelengths)
+    if description.rgb_bands is not None:
+        if max(rgb_bands) >= bands.of:
+            raise InputError(
+                f"{description.cube.path}: the cube has {bands.of} bands, but the false-colour "
+                f"picture needs band {max(rgb_bands)} ('rgb_bands' count from 0); is this the file "
+                f"of {description.name}?"
+            )
+        rgb_bands = nearest_used(rgb_bands, bands)
+    if read.nodata_unstated and isinstance(cube, np.ndarray):
         check_for_unstated_nodata(key, cube)
-    nodata = None if nodata == "none" else nodata
     if labels is None:
         labels, class_names = np.broadcast_to(np.int64(0), cube.shape[:2]), ()
     else:
         labels, class_names = labels_and_classes(
             description, labels, least=2 if isinstance(cube, np.ndarray) else 1
         )
-        labels = _labels_with_data(description, labels, cube, nodata)
+        labelled = labels > 0
+        labels = _labels_with_data(description, labels, read)
+        if lost := np.count_nonzero(labelled) - np.count_nonzero(labels):
+            notes.append(_labels_lost(description, labelled, lost, read))
+    if description.nodata != "none" and key not in SCENES and isinstance(cube, np.ndarray):
+        check_for_wild_values(f"{description.cube.path}", cube, nodata, bands.used)
     colours = description.colours or default_colours(len(class_names))
     if len(colours) != len(class_names) and class_names:
         raise InputError(
@@ -179,107 +191,66 @@ def _scene(
         key=key if key in SCENES else description.key,
         name=description.name,
         cube=cube,
+        bands=bands,
         labels=labels,
         class_names=class_names,
         colours=colours,
         rgb_bands=rgb_bands,
         source=source,
+        notes=tuple(notes),
         nodata=nodata,
-        nodata_unstated=nodata_unstated,
-        wavelengths=wavelengths or None,
-        georeference=file and file.georeference,
+        nodata_unstated=read.nodata_unstated,
+        wavelengths=read.wavelengths,
+        georeference=read.georeference,
     )
 
 
-def has_data(cube: np.ndarray, nodata: float | None) -> np.ndarray:
-    """Tell which pixels of (rows, cols, bands) hold data: bool (rows, cols).
-
-    A pixel has none where any band holds `nodata`, or every band if `nodata` is 0, which a dark
-    band may hold as well.
-    """
-    if nodata is None:
-        return np.ones(cube.shape[:2], bool)
-    if math.isnan(nodata):
-        return ~np.isnan(cube).any(axis=2)
-    empty = cube == nodata
-    return ~(empty.all(axis=2) if nodata == 0 else empty.any(axis=2))
-
-
-def valid_pixels(
-    cube: np.ndarray, nodata: float | None, where: str, first_row: int = 0
-) -> np.ndarray:
-    """Like `has_data`, and check that what is data are finite numbers of sensible size.
-
-    Raises
-    ------
-    InputError
-        Other pixels hold NaN, infinite or enormous values; the message starts with `where` and
-        counts rows from `first_row`, that of the cube's first row in its scene.
-    """
-    valid = has_data(cube, nodata)
-    if cube.dtype.kind == "f":
-        largest = cube.dtype.type(min(LARGEST_VALUE, float(np.finfo(cube.dtype).max)))
-        wrong = ~((cube <= largest) & (cube >= -largest)) & valid[..., None]
-        if wrong.any():
-            row, col, band = np.argwhere(wrong)[0]
-            value, values = cube[row, col, band], cube[wrong]
-            kinds = {
-                "NaN": np.isnan(values),
-                "infinite": np.isinf(values),
-                f"beyond {largest:g}": np.isfinite(values),
-            }
-            counts = ", ".join(f"{n.sum()} {kind}" for kind, n in kinds.items() if n.any())
-            last_row = first_row + len(cube) - 1
-            raise InputError(
-                f"{where}: {counts} values in {wrong.any(axis=2).sum()} pixels of rows "
-                f"{first_row} to {last_row}, first {value} at row {first_row + row}, column {col}, "
-                f"band {band}; replace them, or write 'nodata: {value}' in the scene file to leave "
-                f"out such pixels"
-            )
-    return valid
-
-
-def check_for_unstated_nodata(key: str, cube: np.ndarray, first_row: int = 0) -> None:
-    """Raise InputError where pixels hold one negative number in all bands: that is no spectrum.
-
-    Rows are counted from `first_row`, that of the cube's first row in its scene.
-    """
-    first = cube[..., 0]
-    rows, cols = np.nonzero(first < 0)
-    same = (cube[rows, cols] == first[rows, cols, None]).all(axis=1)
-    if same.any():
-        row, col = rows[same][0], cols[same][0]
-        value = first[row, col].item()
-        raise InputError(
-            f"{key}: {same.sum()} pixels hold the same negative number in all bands, as at row "
-            f"{first_row + row}, column {col}; write 'nodata: {value}' to leave out such pixels, "
-            f"or 'nodata: null' if these are data"
-        )
-
-
-def _labels_with_data(
-    description: Description, labels: np.ndarray, cube: np.ndarray | ArrayFile, nodata: float | None
-) -> np.ndarray:
+def _labels_with_data(description: Description, labels: np.ndarray, read: Cube) -> np.ndarray:
     """Return the ground truth, 0 where the cube holds no data, which is read in blocks of rows."""
+    cube, nodata, where = read.values, read.nodata, str(description.cube.path)
     if nodata is None and not isinstance(cube, np.ndarray):
         return labels  # nothing to leave out; what is not finite is noticed when it is used
     rows, cols, bands = cube.shape
-    step, labels = max(1, VALUES_PER_BLOCK // (cols * bands)), labels.copy()
+    step, with_data = max(1, VALUES_PER_BLOCK // (cols * bands)), labels.copy()
     for start in range(0, rows, step):
         stop = min(start + step, rows)
         block = cube[start:stop] if isinstance(cube, np.ndarray) else cube.read_rows(start, stop)
-        labels[start:stop][~valid_pixels(block, nodata, str(description.cube.path), start)] = 0
+        valid = valid_pixels(block, nodata, where, start, read.bands.used)
+        with_data[start:stop][~valid] = 0
     least = 2 if isinstance(cube, np.ndarray) else 1
-    if len(np.unique(labels[labels > 0])) < least:
+    if len(np.unique(with_data[with_data > 0])) < least:
         raise InputError(
-            f"{description.cube.path}: pixels with data are labelled with fewer than {least} "
-            f"classes; check 'nodata'"
+            f"{where}: pixels with data are labelled with fewer than {least} classes; check "
+            f"'nodata'{_bands_to_ignore(labels > 0, read)}"
         )
+    labels = with_data
     if isinstance(cube, np.ndarray) and not _varies(cube, labels > 0):
         raise InputError(
             f"{description.cube.path}: all labelled pixels have the same spectrum; nothing to learn"
         )
     return labels
+
+
+def _labels_lost(description: Description, labelled: np.ndarray, lost: int, read: Cube) -> str:
+    """Say how many labelled pixels hold no data."""
+    hint = ""
+    if 2 * lost > np.count_nonzero(labelled):
+        hint = _bands_to_ignore(labelled, read)
+    return (
+        f"{description.cube.path.name}: {lost} of {np.count_nonzero(labelled)} labelled pixels are "
+        f"without data and left out{hint}"
+    )
+
+
+def _bands_to_ignore(pixels: np.ndarray, read: Cube) -> str:
+    """Name the bands without which most of some pixels, bool (rows, cols), would have data."""
+    if not isinstance(read.values, np.ndarray):
+        return ""
+    bands = mostly_without_data(read.values, read.nodata, pixels)
+    if not 0 < len(bands) <= read.values.shape[2] // 2:
+        return ""
+    numbers = in_words(np.array(read.bands.used)[bands])
+    return f", or leave out bands that have none: 'ignored_bands: [{numbers}]'"
 
 
 def _varies(cube: np.ndarray, pixels: np.ndarray) -> bool:
@@ -299,16 +270,15 @@ def _check_shapes(
     if labels is not None and labels != cube[:2]:
         truth = "×".join(map(str, labels))
         hint = "they must have the same rows and columns"
-        if labels == cube[1:]:
-            hint = "its bands come first; store it as numpy.moveaxis(cube, 0, 2)"
-        elif labels in (cube[1::-1], cube[:0:-1], cube[::2], cube[::-2]):
-            hint = "one of them is transposed"
+        if axes := axes_that_fit(cube, labels, description.axes):
+            order = ["its bands come first", "its bands lie between", "one of them is transposed"]
+            hint = f"{order[axes.index('bands')]}; 'axes: [{', '.join(axes)}]' reads the cube so"
         raise InputError(
             f"{where}, {description.ground_truth.path}: cube and ground truth do not fit: the cube "
             f"is {size} (rows × cols × bands), the ground truth {truth}; {hint}"
         )
-    if cube[2] < 7:
-        raise InputError(f"{where}: {cube[2]} bands; the networks need at least 7")
+    if cube[2] < LEAST_BANDS:
+        raise InputError(f"{where}: {cube[2]} bands; the networks need at least {LEAST_BANDS}")
 
 
 def _indian_pines_from_tensorly() -> tuple[np.ndarray, np.ndarray]:

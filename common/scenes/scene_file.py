@@ -15,14 +15,14 @@ from common.system.files import check_is_file
 from common.system.flags import file_name
 
 SCENES = ("IN", "UP", "KSC", "SV")
-FORMATS = ".mat, .npy, ENVI .hdr or GeoTIFF"
+FORMATS = ".mat, .npy, ENVI .hdr, GeoTIFF, HDF5 or NetCDF 4"
 LARGEST_FILE = 1 << 17  # bytes, which take seconds to read
 PICTURE_NM = (640.0, 550.0, 460.0)  # red, green and blue light
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file with an array, and its variable where that is a .mat file."""
+    """A file with an array, and its variable where a file holds several."""
 
     path: Path
     variable: str | None = None
@@ -42,12 +42,16 @@ class Description:
         One per class, in label order; colours as "#rrggbb".
     rgb_bands : tuple of three int
         Bands of the false-colour picture, 0-based.
-    wavelengths : tuple of float
-        Band centres in nm.
+    wavelengths : tuple of float, or str
+        Band centres in nm, of every band of the cube's file; or the variable there that holds them.
+    axes : tuple of str
+        The order of the cube's axes in its file: a permutation of rows, cols, bands.
+    ignored_bands : tuple of (first, last), or "none"
+        Bands that are not used, 0-based; "none" has those used that the cube's file marks bad.
     ignored_label : tuple of int
         Values of the ground truth that label nothing.
-    nodata : float, or "none" where the scene file says that there is none
-        The value of pixels without data.
+    nodata : float, tuple of float, or "none" where the scene file says that there is none
+        The value, or values, of pixels without data, as stored.
     """
 
     name: str
@@ -56,9 +60,11 @@ class Description:
     classes: tuple[str, ...] | None = None
     colours: tuple[str, ...] | None = None
     rgb_bands: tuple[int, int, int] | None = None
-    wavelengths: tuple[float, ...] | None = None
+    wavelengths: tuple[float, ...] | str | None = None
+    axes: tuple[str, ...] | None = None
+    ignored_bands: tuple[tuple[int, int], ...] | str | None = None
     ignored_label: tuple[int, ...] = (0,)
-    nodata: float | str | None = None
+    nodata: float | tuple[float, ...] | str | None = None
 
     @property
     def key(self) -> str:
@@ -138,8 +144,9 @@ def _description(content: object, path: Path, directory: Path) -> Description:
         if content.get(key) is None:
             raise InputError(f"{path}: '{key}' is missing")
     values = {key: value for key, value in content.items() if value is not None}
-    if content.get("nodata", 0) is None:
-        values["nodata"] = "none"
+    for key in ("nodata", "ignored_bands"):
+        if content.get(key, 0) is None:
+            values[key] = "none"
     readers = {
         "name": lambda value: _text(value),
         "cube": lambda value: _source(value, directory),
@@ -147,11 +154,13 @@ def _description(content: object, path: Path, directory: Path) -> Description:
         "classes": lambda value: tuple(map(_text, _list(value))),
         "colours": lambda value: tuple(map(_colour, _list(value))),
         "rgb_bands": lambda value: tuple(map(_count, _list(value, 3))),
-        "wavelengths": lambda value: tuple(map(_number, _list(value))),
+        "wavelengths": _wavelengths,
+        "axes": _axes,
+        "ignored_bands": _bands,
         "ignored_label": lambda value: tuple(
             map(_integer, value if isinstance(value, list) else [value])
         ),
-        "nodata": lambda value: value if value == "none" else _number(value, finite=False),
+        "nodata": _nodata,
     }
     given = {}
     for key, value in values.items():
@@ -173,9 +182,44 @@ def _source(value: object, directory: Path) -> Source:
     wrong_keys = isinstance(value, dict) and set(value) - {"path", "variable"}
     if wrong_keys or not isinstance(path, str) or not isinstance(variable, str | None):
         raise ValueError(
-            f"must be {{path: FILE, variable: NAME}} with a {FORMATS} file; variable for .mat only"
+            f"must be {{path: FILE, variable: NAME}} with a {FORMATS} file; variable where "
+            f"a file holds several arrays"
         )
     return Source(directory / path, variable)
+
+
+def _wavelengths(value: object) -> tuple[float, ...] | str:
+    if isinstance(value, dict):
+        if set(value) != {"variable"} or not isinstance(value["variable"], str):
+            raise ValueError("must be a list, or {variable: NAME} of one in the cube's file")
+        return value["variable"]
+    return tuple(map(_number, _list(value)))
+
+
+def _axes(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or sorted(map(str, value)) != ["bands", "cols", "rows"]:
+        raise ValueError("must list rows, cols and bands in the file's order: [bands, rows, cols]")
+    return tuple(value)
+
+
+def _bands(value: object) -> tuple[tuple[int, int], ...] | str:
+    """Read band numbers and ranges, such as 3 and 104-108; none at all is "none"."""
+    if value in ("none", []):
+        return "none"
+    ranges = []
+    for entry in value if isinstance(value, list) else [value]:
+        ends = re.fullmatch(r"\s*(\d{1,9})\s*[-–]\s*(\d{1,9})\s*", str(entry))
+        first, last = map(int, ends.groups()) if ends else (_count(entry), entry)
+        if last < first:
+            raise ValueError(f"holds {first}-{last}, which ends before it begins")
+        ranges.append((first, last))
+    return tuple(ranges)
+
+
+def _nodata(value: object) -> float | tuple[float, ...] | str:
+    if isinstance(value, list):
+        return tuple(_number(entry, finite=False) for entry in _list(value))
+    return value if value == "none" else _number(value, finite=False)
 
 
 def _list(value: object, length: int | None = None) -> list:

@@ -18,11 +18,14 @@ TEST = 3  # the value of test pixels in split.npy
 # Settings by which methods of one model may differ, the most telling first, in words.
 DISTINGUISHING = {
     "attention": "{} attention",
+    "input": "{} input",
     "recipe": "{} recipe",
+    "preprocess": "{} preprocessing",
     "precision": "{}",
     "split": "{} split",
     "per_class": "{} per class",
     "valid_split": "-vs {}",
+    "validation": "validation {}",
     "patch": "patch {}",
     "kernel": "{} kernels",
     "optimizer": "{}",

@@ -16,8 +16,9 @@ from torch import nn
 from common.fast import prepare, use_fast_form
 from common.recipe import Recipe, half_width, recipe_of
 from common.samples.patches import Patches
-from common.samples.preprocess import Preprocessing, fit_pca_scaling
-from common.scenes.scene import Scene, check_for_unstated_nodata, has_data, valid_pixels
+from common.samples.preprocess import PREPROCESSINGS, Preprocessing
+from common.scenes.nodata import check_for_unstated_nodata, has_data, valid_pixels
+from common.scenes.scene import Scene
 from common.settings import Settings
 from common.system.device import (
     PRECISIONS,
@@ -32,12 +33,15 @@ from common.training.checkpoint import Checkpoint
 from common.training.classifier import Task, Trained
 from common.training.history import Epoch, write_history
 from common.training.predict import classify
+from common.training.pretraining import pretrain
 from common.training.progress import epoch_progress
 from common.training.train import Data, DivergenceError, Training, run, run_side_by_side
 from common.training.weights_file import Weights, save_weights
 
 SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
-TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
+FARTHEST = 1e10  # standard deviations of a component: nothing can be learnt of what lies beyond
+TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "preprocess")
+TRAINING_FLAGS += ("patch",)
 
 
 class NetworkClassifier:
@@ -61,10 +65,12 @@ class NetworkClassifier:
     def __init__(self, network: type[nn.Module], settings: Settings, scene: Scene) -> None:
         device = choose_device(settings.device)
         rows, _, bands = scene.cube.shape
-        check_patch(settings.patch, scene)
+        check_patch(settings.patch, scene, network)
+        check_preprocess(settings, network)
         make_deterministic()
         self.settings, self.scene = settings, scene
-        self.preprocessing = fit_pca_scaling(scene.cube, has_data(scene.cube, scene.nodata))
+        fit = PREPROCESSINGS[settings.preprocess]
+        self.preprocessing = fit(scene.cube, has_data(scene.cube, scene.nodata))
         self.patches = scene_patches(
             scene, slice(0, rows), settings.patch, device, self.preprocessing
         )
@@ -110,6 +116,10 @@ class NetworkClassifier:
         """Make a network and all that its training needs."""
         torch.manual_seed(task.seed)
         model = build(self.network, self.arguments, self.environment["precision"], self.patches)
+        if hasattr(model, "autoencoders"):
+            pixels = torch.from_numpy(task.split.train).to(self.patches.spectra.device)
+            spectra = self.patches.spectra[self.patches.positions(pixels)]
+            pretrain(model, spectra, self.settings, task.seed, task.title, task.directory)
         show = bars.enter_context(epoch_progress(task.title, self.settings, self.recipe))
         return Training(
             model,
@@ -161,6 +171,8 @@ class NetworkClassifier:
             seed=task.seed,
             class_names=list(scene.class_names),
             colours=list(scene.colours),
+            bands=list(scene.bands.used),
+            file_bands=scene.bands.of,
             wavelengths=list(scene.wavelengths or ()),
             scene_name=scene.name,
             scene_shape=list(scene.cube.shape),
@@ -182,8 +194,17 @@ def network_environment(settings: Settings, device: torch.device) -> dict:
     return environment | {"precision": choose_precision(settings.precision, device)}
 
 
-def check_patch(half_width: int, scene: Scene) -> None:
-    """Raise InputError where every patch would hold the whole scene with zeros all around."""
+def check_patch(half_width: int, scene: Scene, network: type[nn.Module] = nn.Module) -> None:
+    """Raise InputError where every patch would hold the whole scene with zeros all around.
+
+    Or where patches are smaller than the network's `least_half_width`, if it has one.
+    """
+    least = getattr(network, "least_half_width", 2)
+    if half_width < least:
+        raise InputError(
+            f"-p {half_width}: {network.__name__} needs patches of {2 * least + 1}×{2 * least + 1} "
+            f"pixels; use -p {least} or more"
+        )
     rows, cols = scene.labels.shape
     widest = max(rows, cols) - 1
     if half_width > widest:
@@ -191,6 +212,16 @@ def check_patch(half_width: int, scene: Scene) -> None:
         raise InputError(
             f"-p {half_width}: patches wider than the scene, {rows}×{cols} pixels, on all sides of "
             f"every pixel; {cure}"
+        )
+
+
+def check_preprocess(settings: Settings, network: type[nn.Module]) -> None:
+    """Raise InputError where a network needs another preprocessing."""
+    needed = getattr(network, "preprocess", settings.preprocess)
+    if settings.preprocess != needed:
+        raise InputError(
+            f"--preprocess {settings.preprocess}: {network.__name__} takes numbers from 0 to 1; "
+            f"use --preprocess {needed}"
         )
 
 
@@ -216,13 +247,14 @@ def scene_patches(
         with np.errstate(over="ignore", invalid="ignore"):  # of pixels without data
             spectra = preprocessing.apply(block)
         spectra[~has_data(block, scene.nodata)] = 0
-        check_finite(spectra, scene)
+        if not (np.abs(spectra) <= FARTHEST).all():
+            raise _too_far(scene, rows.start, cube, preprocessing)
         return spectra
 
     cube = scene.read_rows(rows.start, rows.stop)
     if scene.nodata_unstated:
         check_for_unstated_nodata(scene.key, cube, rows.start)
-    valid_pixels(cube, scene.nodata, scene.source, rows.start)
+    valid_pixels(cube, scene.nodata, scene.source, rows.start, scene.bands.used)
     return Patches.of_cube(cube, half_width, device, preprocess)
 
 
@@ -253,6 +285,24 @@ def takes_patches(
             return model(two).shape == (2, arguments["classes"])
         except Exception:  # of whatever is in the network, a product of matrices for one
             return False
+
+
+def _too_far(
+    scene: Scene, first_row: int, cube: np.ndarray, preprocessing: Preprocessing
+) -> InputError:
+    """Say which pixels of some rows (rows, cols, bands) the network cannot have learnt of."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        near = [(np.abs(preprocessing.apply(row)) <= FARTHEST).all(axis=1) for row in cube]
+    far = ~np.array(near) & has_data(cube, scene.nodata)
+    row, col = np.argwhere(far)[0]
+    band = np.abs(cube[row, col].astype(np.float64)).argmax()
+    return InputError(
+        f"{scene.source}: values too far from those that the network was trained on in "
+        f"{np.count_nonzero(far)} pixels of rows {first_row} to {first_row + len(cube) - 1}, as "
+        f"{cube[row, col, band]} at row {first_row + row}, column {col}, band "
+        f"{scene.bands.used[band]}; say with 'nodata' if that is no data, or give both scenes the "
+        f"same units"
+    )
 
 
 def build(network: type[nn.Module], arguments: dict, precision: str, patches: Patches) -> nn.Module:

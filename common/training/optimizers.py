@@ -65,11 +65,14 @@ OPTIMIZERS = {
 def make_optimizer(name: str, model: nn.Module, lr: float, recipe: Recipe) -> Optimizer:
     """Make the optimizer called `name` for a network's parameters.
 
-    Of the recipe, its `adam_beta2` is for those of Adam's kind and `adamw_decay` for AdamW.
+    Of the recipe, its `adam_beta2` is for those of Adam's kind, `adamw_decay` for AdamW and
+    `rmsprop_decay` for RMSprop.
     """
     kind, options = _without_compiler(OPTIMIZERS[name]), {}
     if "betas" in inspect.signature(kind).parameters:
         options["betas"] = (0.9, recipe.adam_beta2)
+    if name == "rmsprop":
+        options["alpha"] = recipe.rmsprop_decay
     if name == "adamw":
         options["weight_decay"] = recipe.adamw_decay
     return fast_optimizer(kind, model, lr, **options)

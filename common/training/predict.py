@@ -24,8 +24,8 @@ PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     """Logits ``(pixels, classes)`` of flat pixel indices, with the network in evaluation mode.
 
-    A network that says how is computed position by position (see `dense_logits`), any other one
-    patch by patch.
+    A network whose class says how is computed position by position (see `has_halves`), any other
+    one patch by patch.
     """
     model.eval()
     with constant(model):
@@ -41,41 +41,52 @@ def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
 def has_halves(model: nn.Module) -> bool:
     """Whether the class with the network's `forward` has `spectral` and `spatial` beside it.
 
-    The forward pass is then ``spatial(spatial_stem(spectral(patches)))``.  A subclass with another
-    one, or a hook into the network, may compute anything else.
+    The forward pass is then the one method, maybe `spatial_stem`, and the other; see `dense_logits`.  A
+    subclass with another forward pass, or a hook into the network, may compute anything else.
     """
     kind = next(kind for kind in type(model).__mro__ if "forward" in vars(kind))
-    hooks = [*model._forward_hooks.values(), *model._forward_pre_hooks.values()]
-    halves = {"spectral", "spatial"} <= vars(kind).keys() and hasattr(model, "spatial_stem")
-    return halves and set(hooks) <= {check_patches}
+    hooks = {*model._forward_hooks.values(), *model._forward_pre_hooks.values()}
+    return {"spectral", "spatial"} <= vars(kind).keys() and hooks <= {check_patches}
 
 
 def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     """Logits of a network whose spectral half sees one pixel at a time, as SSRN's does.
 
     Neighbouring patches share pixels.  So the spectral half is computed once for each pixel, the
-    3×3 spatial stem once for each of its positions, and only what follows once for each patch.
+    3×3 spatial stem, if there is one, once for each of its positions, and only what follows once
+    for each patch.
     Zero padding outside the scene is a pixel with a zero spectrum, like in a patch.
     """
     p = patches.half_width
     batch_size = 16 * patches_per_batch(model, patches)  # of pixels, or what has no band axis left
-    windows = patches.around(patches.positions(pixels), p - 1)
-    stem_positions, windows = torch.unique(windows, return_inverse=True)
-    windows_3x3 = patches.around(stem_positions, 1)
-    pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
+    stem = hasattr(model, "spatial_stem")
+    windows = patches.around(patches.positions(pixels), p - 1 if stem else p)
+    positions, windows = torch.unique(windows, return_inverse=True)
+    if not stem:
+        features = _spectral_features(model, patches, positions, batch_size)
+        return in_batches(lambda at: model.spatial(features[at].unsqueeze(1)), windows, batch_size)
 
-    features = in_batches(
-        lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
-        pixel_positions,
-        batch_size,
-    )
-    stem = in_batches(
+    windows_3x3 = patches.around(positions, 1)
+    pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
+    features = _spectral_features(model, patches, pixel_positions, batch_size)
+    stems = in_batches(
         lambda at: model.spatial_stem(features[at].unsqueeze(1)).flatten(1),
         windows_3x3,
         batch_size,
     )
     return in_batches(
-        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
+        lambda at: model.spatial(stems[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
+    )
+
+
+def _spectral_features(
+    model: nn.Module, patches: Patches, positions: Tensor, batch_size: int
+) -> Tensor:
+    """What the spectral half gives of each position: (positions, features)."""
+    return in_batches(
+        lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
+        positions,
+        batch_size,
     )
 
 

@@ -65,6 +65,8 @@ def epoch_progress(
 
 
 def _figures(epoch: Epoch) -> str:
+    if math.isnan(epoch.train_accuracy):  # without labels
+        return f"loss {epoch.train_loss:.4f}"
     if math.isnan(epoch.validation_accuracy):  # not validated, or diverged
         return f"acc {100 * epoch.train_accuracy:.2f} %, loss {epoch.train_loss:.4f}"
     return (

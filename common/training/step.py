@@ -32,6 +32,7 @@ class TrainingStep:
         of_optimizer = [p for group in optimizer.param_groups for p in group["params"]]
         self.parameters = set(model.parameters()) | set(of_optimizer)
         self.recipe, self.half_width = recipe, patches.half_width
+        self.penalised = penalised_weights(model, recipe)
         self.loss_sum = torch.zeros((), device=targets.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=targets.device)
         self.finite = torch.zeros((), dtype=torch.int64, device=targets.device)
@@ -50,6 +51,10 @@ class TrainingStep:
         for total in (self.loss_sum, self.correct, self.finite):
             total.zero_()
 
+    def weight_loss(self) -> Tensor | float:
+        """What the weights themselves add to the loss: see `Recipe.l2_convolutions`."""
+        return sum(factor * weight.square().sum() for weight, factor in self.penalised)
+
     def __call__(self, pixels: Tensor, symmetries: Tensor | None = None) -> None:
         (self.replay or self._update)(pixels, symmetries, self.half_width)
 
@@ -61,6 +66,8 @@ class TrainingStep:
             patches = occluded(patches, self.recipe.occlusion)
         scores, target = self.model(patches), self.targets[pixels]
         loss = F.cross_entropy(scores, target, label_smoothing=self.recipe.label_smoothing)
+        if self.penalised:
+            loss = loss + self.weight_loss()
         loss.backward()
         self.optimizer.step()
         self.loss_sum.add_(loss.detach(), alpha=len(pixels))
@@ -77,3 +84,15 @@ class TrainingStep:
         ]
         of_model = [tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers())]
         return [*of_model, self.loss_sum, self.correct, self.finite, *of_optimizer]
+
+
+def penalised_weights(model: nn.Module, recipe: Recipe) -> list[tuple[Tensor, float]]:
+    """Return the weights whose squares count in the loss, and how much."""
+    factors = ((nn.Conv3d, recipe.l2_convolutions), (nn.Linear, recipe.l2_classifier))
+    return [
+        (module.weight, factor)
+        for kind, factor in factors
+        if factor
+        for module in model.modules()
+        if isinstance(module, kind)
+    ]

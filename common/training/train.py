@@ -153,10 +153,12 @@ class Training:
             what = f"the loss became NaN or infinite in update {update} of epoch {number}"
             raise DivergenceError(what, settings, self.progress)
         val_loss, val_accuracy = math.nan, math.nan
-        if recipe_of(settings).early_stopping or number == settings.epoch:
+        if recipe_of(settings).best_epoch or number == settings.epoch:
             val_loss, val_accuracy = loss_and_accuracy(
                 self.model, self.patches, self.targets, self.val_pixels
             )
+            with torch.no_grad():
+                val_loss += float(step.weight_loss())
         seconds, rate = time.perf_counter() - self.start, learning_rate(settings, number - 1)
         epoch = Epoch(number, rate, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
         self.progress.add(epoch, self.model)

@@ -1,6 +1,7 @@
 """Trained networks as files: the weights with all that is needed to use them."""
 
 import io
+import itertools
 import math
 import pickletools
 import re
@@ -8,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from common.system.files import check_is_file, write_file
 # What a pickle of tensors and plain values calls; PyTorch itself also allows, for one, a
 # bytearray of any length.
 CALLED = re.compile(r"torch\._utils _rebuild_tensor_v2|collections OrderedDict|torch \w+Storage")
+MOST_BANDS = 1 << 24
 USED_SETTINGS = {"patch", "kernel", "attention", "valid_split", "split", "per_class", "dataset"}
 
 
@@ -39,8 +42,10 @@ class Weights:
     seed : int
         Seed of its iteration.
     class_names, colours : list of str
+    bands, file_bands : list of int, int
+        Which bands of the scene's file these are, 0-based and ascending, and how many it has.
     wavelengths : list of float
-        Band centres in nm; empty where they are not known.
+        Centres of these bands in nm; empty where they are not known.
     scene_name, scene_shape : str, list of int
         The scene's name and (rows, cols, bands), to recognise it with other labels.
     labels_sha256 : str
@@ -58,6 +63,8 @@ class Weights:
     seed: int
     class_names: list[str]
     colours: list[str]
+    bands: list[int]
+    file_bands: int
     wavelengths: list[float]
     scene_name: str
     scene_shape: list[int]
@@ -96,7 +103,7 @@ def load_weights(path: Path, model: str | None = None) -> Weights:
     name = f"--weights {path}" if model else str(path)  # the training scripts' flag
     check_is_file(path, name)
     try:
-        content = _content(path)
+        content = plain_content(path)
         _check_version(content, name)
         for part, of_arrays in (("preprocessing", Preprocessing), ("split", Split)):
             arrays = {key: tensor.numpy() for key, tensor in content[part].items()}
@@ -115,11 +122,12 @@ def load_weights(path: Path, model: str | None = None) -> Weights:
 
 
 def check_state(network: type[nn.Module], weights: Weights, name: str) -> None:
-    """Raise InputError unless the tensors are those of `network`, before it takes any memory."""
+    """Raise InputError unless tensors and patches are `network`'s, before it takes any memory."""
     try:
         with torch.device("meta"):
             expected = network(**weights.network).state_dict()
         fits = _shapes(expected) == _shapes(weights.state)
+        fits &= weights.settings["patch"] >= getattr(network, "least_half_width", 2)
     except Exception as error:  # the network's own, on arguments that it does not take
         raise InputError(f"{name}: does not fit the network {weights.model}") from error
     if not fits:
@@ -130,8 +138,11 @@ def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 
-def _content(path: Path) -> dict:
-    """Unpickle a file as `save_weights` writes it: uncompressed, nothing in it but such values."""
+def plain_content(path: Path) -> object:
+    """Unpickle a PyTorch file that is uncompressed and holds but tensors and plain values.
+
+    It runs no code, and takes about twice the file's size of memory.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -140,11 +151,16 @@ def _content(path: Path) -> dict:
             raise ValueError("holds more than it has bytes")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
-                for operation, argument, _ in pickletools.genops(archive.read(entry)):
-                    called = argument if operation.name == "GLOBAL" else "torch FloatStorage"
-                    if operation.name in ("STACK_GLOBAL", "INST") or not CALLED.fullmatch(called):
-                        raise ValueError(f"calls {called}")
+                check_pickle(archive.read(entry))
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_pickle(pickled: bytes | BinaryIO) -> None:
+    """Raise ValueError where a pickle calls what one of tensors and plain values does not."""
+    for operation, argument, _ in pickletools.genops(pickled):
+        called = argument if operation.name == "GLOBAL" else "torch FloatStorage"
+        if operation.name in ("STACK_GLOBAL", "INST") or not CALLED.fullmatch(called):
+            raise ValueError(f"calls {called}")
 
 
 def _check_version(content: dict, name: str) -> None:
@@ -171,6 +187,10 @@ def _checks(weights: Weights) -> Iterator[tuple[str, bool]]:
     yield "class_names", all(map(_text, names)) and len(names) == classes
     colour = re.compile("#[0-9a-f]{6}", re.ASCII)
     yield "colours", all(map(colour.fullmatch, colours)) and len(colours) == classes
+    used = weights.bands
+    yield "bands", len(used) == bands and _counts([band + 1 for band in used]) and used[0] >= 0
+    yield "bands", all(a < b for a, b in itertools.pairwise([*used, weights.file_bands]))
+    yield "file_bands", _counts([weights.file_bands]) and weights.file_bands <= MOST_BANDS
     yield "wavelengths", all(isinstance(w, float) and math.isfinite(w) for w in weights.wavelengths)
     yield "wavelengths", len(weights.wavelengths) in (0, bands)
     yield "scene_name", _text(weights.scene_name) and _text(weights.labels_sha256)

@@ -21,7 +21,7 @@ DEFAULTS = Settings(model="HybridSN", epoch=100, patch=4, kernel=None)
 
 
 class HybridSN(nn.Module):
-    """Maps patches ``(batch, 1, P, P, bands)``, P = `patch_size`, to logits ``(batch, classes)``."""
+    """Maps patches ``(batch, 1, P, P, bands)``, P = `patch_size`, to ``(batch, classes)``."""
 
     def __init__(self, bands: int, classes: int, patch_size: int) -> None:
         super().__init__()

@@ -130,7 +130,7 @@ def test_a_class_of_one_training_pixel_does_not_validate():
 
 
 WRONG_FLAGS = {
-    "--split quick: use random, disjoint or TRAIN_MAP TEST_MAP": ["--split", "quick"],
+    "--split quick: use random, authors, disjoint or TRAIN_MAP TEST_MAP": ["--split", "quick"],
     "--split random disjoint: use": ["--split", "random", "disjoint"],
     "--split a.mat b.mat c.mat: use": ["--split", "a.mat", "b.mat", "c.mat"],
     "--per-class and -vs both say how many": ["--per-class", "20", "-vs", "0.8"],

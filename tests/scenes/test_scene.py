@@ -136,7 +136,7 @@ def own_scene(tmp_path, cube=CUBE, labels=LABELS, more=""):
     np.save(tmp_path / "cube.npy", cube)
     np.save(tmp_path / "truth.npy", labels)
     text = f"name: Field\ncube: cube.npy\nground_truth: truth.npy\n{more}"
-    (tmp_path / "field.yaml").write_text(text)
+    (tmp_path / "field.yaml").write_text(text, "utf-8")
     return load_scene(str(tmp_path / "field.yaml"))
 
 
@@ -212,9 +212,12 @@ WRONG_OWN = {
     "write 'nodata: -3.4028234663852886e+38'": {
         "cube": np.where(NEGATIVE < 0, np.finfo(np.float32).min, NEGATIVE).astype(np.float32)
     },
-    "is 60×4×3 (rows × cols × bands), the ground truth 4×3; its bands come first; store it as "
-    "numpy.moveaxis(cube, 0, 2)": {"cube": np.moveaxis(CUBE, 2, 0)},
-    "one of them is transposed": {"cube": CUBE.transpose(1, 0, 2)},
+    "is 60×4×3 (rows × cols × bands), the ground truth 4×3; its bands come first; "
+    "'axes: [bands, rows, cols]' reads the cube so": {"cube": np.moveaxis(CUBE, 2, 0)},
+    "its bands lie between; 'axes: [rows, bands, cols]' reads": {"cube": np.moveaxis(CUBE, 2, 1)},
+    "one of them is transposed; 'axes: [cols, rows, bands]' reads": {
+        "cube": CUBE.transpose(1, 0, 2)
+    },
     "the ground truth 4×2; they must have the same rows and columns": {"labels": THREE[:, :2]},
     "truth.npy: no pixel is labelled 1, 3, 5, but some 6; name all classes": {"labels": GAPS},
     "truth.npy: ground truth holds 3; labels of 2 classes are 1..2; list other values under "
@@ -235,7 +238,7 @@ WRONG_OWN = {
     "field.yaml: 'wavelengths' lists 2, but the cube cube.npy has 60 bands": {
         "more": "wavelengths: [400, 500]"
     },
-    "cube.npy: only a .mat file has variables; leave out 'cube'": {
+    "cube.npy: only .mat, HDF5 and NetCDF files have variables; leave out 'cube'": {
         "more": "cube: {path: cube.npy, variable: cube}"
     },
     "other.mat: no such file": {"more": "cube: other.mat"},

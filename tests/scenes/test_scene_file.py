@@ -17,6 +17,8 @@ classes: [Rye, 2, "No"]
 colours: ["#FF0000", green, "0.5"]
 rgb_bands: [3, 2, 0]
 wavelengths: [400, 500.5, 6e2]
+axes: [bands, rows, cols]
+ignored_bands: [0, 104-108, "150 – 163"]
 ignored_label: [0, 255]
 nodata: -9999
 """
@@ -37,6 +39,8 @@ def test_every_key(tmp_path):
     assert scene.colours == ("#ff0000", "#008000", "#808080")
     assert scene.rgb_bands == (3, 2, 0)
     assert scene.wavelengths == (400, 500.5, 600)
+    assert scene.axes == ("bands", "rows", "cols")
+    assert scene.ignored_bands == ((0, 0), (104, 108), (150, 163))
     assert scene.ignored_label == (0, 255)
     assert scene.nodata == -9999
 
@@ -50,7 +54,7 @@ def test_keys_left_out(tmp_path):
 
 @pytest.mark.parametrize("ending", [".yml", ".YAML"])
 def test_other_endings(tmp_path, ending):
-    (tmp_path / f"field{ending}").write_text(LEAST)
+    (tmp_path / f"field{ending}").write_text(LEAST, "utf-8")
     assert describe(str(tmp_path / f"field{ending}")).name == "Field"
 
 
@@ -120,6 +124,15 @@ WRONG = {
     "'rgb_bands' holds -1; bands count from 0": f"{LEAST}rgb_bands: [1, 2, -1]",
     "'rgb_bands' holds 1.5, which is not a whole number": f"{LEAST}rgb_bands: [1, 2, 1.5]",
     "'rgb_bands' holds True, which is not a whole": f"{LEAST}rgb_bands: [1, 2, yes]",
+    "'wavelengths' must be a list, or {variable: NAME}": f"{LEAST}wavelengths: {{path: a.mat}}",
+    "'axes' must list rows, cols and bands in the file's order": f"{LEAST}axes: [bands, rows]",
+    "'axes' must list rows, cols and bands ": f"{LEAST}axes: bands",
+    "'axes' must list rows, cols and bands  ": f"{LEAST}axes: [x, rows, cols]",
+    "'ignored_bands' holds '1-2-3', which is not a whole": f"{LEAST}ignored_bands: [1-2-3]",
+    "'ignored_bands' holds -3; bands count from 0": f"{LEAST}ignored_bands: -3",
+    "'ignored_bands' holds 108-104, which ends before": f"{LEAST}ignored_bands: [108-104]",
+    "'ignored_bands' holds 0.5, which is not a whole": f"{LEAST}ignored_bands: [0.5]",
+    "'nodata' holds 'black', which is no": f"{LEAST}nodata: [0, black]",
     "'wavelengths' must be a list": f"{LEAST}wavelengths: 400",
     "'wavelengths' holds '400 nm', which is not a number": f"{LEAST}wavelengths: [400 nm]",
     "'wavelengths' holds nan, which is not a finite number": f"{LEAST}wavelengths: [nan]",

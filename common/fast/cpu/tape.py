@@ -84,7 +84,7 @@ class Map(FeatureMap):
 
     @classmethod
     def of(cls, x: "Tensor | Map", kind: torch.dtype | None = None) -> "Map":
-        """Return the map that a tensor (batch, kernels, rows, cols, bands) holds.
+        """Return the map that a tensor (batch, channels, rows, cols, bands) holds.
 
         Its numbers are of the given kind, or of the tensor's.
         """
@@ -94,12 +94,12 @@ class Map(FeatureMap):
         store = Store.of(x, kind)
         return record(store, [], partial(_enter, store), x)
 
-    def worked_out(self) -> "Map":
-        """Return the same map with a store of its own, worked out."""
-        return self._with(self.store.worked_out())
+    def materialised(self) -> "Map":
+        """Return the same map with a store of its own, materialised."""
+        return self._with(self.store.materialised())
 
     def own(self) -> Tensor:
-        """Return the tensor (batch, kernels, rows, cols, bands) that this map stands for."""
+        """Return the tensor (batch, channels, rows, cols, bands) that this map stands for."""
         out = self.store.tensor()
         if not torch.is_grad_enabled() or self.tape is None:
             return out
@@ -107,24 +107,24 @@ class Map(FeatureMap):
 
     @property
     def shape(self) -> torch.Size:
-        rows, cols, kernels, bands, _ = self.store.array.shape
-        return torch.Size((self.store.used, kernels, rows, cols, bands))
+        rows, cols, channels, bands, _ = self.store.array.shape
+        return torch.Size((self.store.patches, channels, rows, cols, bands))
 
     @property
     def requires_grad(self) -> bool:
         return self.tape is not None
 
     def transpose(self, one: int, other: int) -> "Map | Tensor":
-        """Exchange two axes; where kernels or bands are one, these two stay where they are."""
-        rows, cols, kernels, bands, lanes_ = self.store.array.shape
-        if self.is_seen or {one, other} != {1, 4} or min(kernels, bands) > 1:
+        """Exchange two axes; where channels or bands are one, these two stay where they are."""
+        rows, cols, channels, bands, lanes = self.store.array.shape
+        if self.is_seen or {one, other} != {1, 4} or min(channels, bands) > 1:
             return self.seen().transpose(one, other)
-        return self._with(self.store.worked_out().reshape(rows, cols, bands, kernels, lanes_))
+        return self._with(self.store.materialised().reshape(rows, cols, bands, channels, lanes))
 
     def _with(self, array) -> "Map":
-        """Return the same map, worked out in an array."""
-        store = Store(array, self.store.used)
-        return record(store, [self], partial(_work_out, self.store, store))
+        """Return the same map, materialised in an array."""
+        store = Store(array, self.store.patches)
+        return record(store, [self], partial(_materialise_backward, self.store, store))
 
 
 def record(
@@ -160,7 +160,7 @@ def open_tape(maps: Iterable[Map]) -> Tape:
 
 def _enter(store: Store) -> list[Tensor]:
     """Lead the gradient of a map to the tensor that it was made of."""
-    return [Store(store.take_gradient_array(), store.used).tensor()]
+    return [Store(store.take_gradient_array(), store.patches).tensor()]
 
 
 def _leave(store: Store, gradient: Tensor | None) -> None:
@@ -169,7 +169,7 @@ def _leave(store: Store, gradient: Tensor | None) -> None:
         store.add_gradient(Store.of(gradient, store.kind).array)
 
 
-def _work_out(x: Store, out: Store) -> list[Tensor]:
-    """Lead the gradient of a map worked out to the map that was read."""
-    x.add_gradient(out.take_gradient_array())
+def _materialise_backward(x: Store, out: Store) -> list[Tensor]:
+    """Lead the gradient of a materialised map to the map that was read."""
+    x.add_gradient(out.take_gradient_array().reshape(x.array.shape))
     return []

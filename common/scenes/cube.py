@@ -1,0 +1,104 @@
+"""The cube of a scene as it is used: read, scaled, without bands that hold no data."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.scenes.array_file import ArrayFile, measured, with_bands
+from common.scenes.bands import Bands, bands_with_data, check_trained_bands, stated_bands
+from common.scenes.georeference import Georeference
+from common.scenes.nodata import NoData, bands_in_words, in_words
+from common.scenes.scene_file import SCENES, Description
+from common.system.errors import InputError
+
+LEAST_BANDS = 7  # that the networks' first convolution takes
+
+
+@dataclass(frozen=True)
+class Cube:
+    """A cube and what belongs to it; see `common.scenes.scene.Scene` for the attributes."""
+
+    values: np.ndarray | ArrayFile
+    bands: Bands
+    nodata: NoData = None
+    nodata_unstated: bool = False
+    wavelengths: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
+    georeference: Georeference | None = None
+
+
+def read_cube(
+    description: Description,
+    key: str,
+    file: ArrayFile,
+    in_memory: bool = True,
+    trained: Bands | None = None,
+) -> Cube:
+    """Read the cube of an opened file, or let it be read by rows.
+
+    Bands without data are found, and left out, where it is read, but in the benchmarks' scenes,
+    whose bands are known.  Else they are those of `trained`, if its file has as many bands.
+
+    Raises
+    ------
+    InputError
+        What the scene file says of bands and wavelengths does not fit, or too few bands are left.
+    """
+    count, name = file.shape[2], file.path.name
+    notes = list(file.notes)
+    wavelengths = file.wavelengths
+    if isinstance(description.wavelengths, tuple):
+        wavelengths = description.wavelengths
+        if len(wavelengths) != count:
+            raise InputError(
+                f"{key}: 'wavelengths' lists {len(wavelengths)}, but the cube "
+                f"{description.cube.path.name} has {count} bands; list one for each, in nm"
+            )
+    elif file.wavelengths_unused:
+        notes.append(
+            f"{name}: its wavelengths are not used, {file.wavelengths_unused}; list them in nm "
+            f"under 'wavelengths' in the scene file"
+        )
+    bands = stated_bands(key, count, description.ignored_bands, file.bad_bands)
+    if trained is not None and trained.of == count:
+        check_trained_bands(key, trained, bands, file.bad_bands)
+        bands = trained
+        if bands.left_out:
+            notes.append(f"{name}: left out {bands_in_words(bands.left_out)}, as in training")
+    elif file.bad_bands and description.ignored_bands != "none":
+        notes.append(f"{name}: left out {bands_in_words(file.bad_bands)}, which it marks as bad")
+    _check_count(file, bands)
+    stated = file.nodata if description.nodata is None else description.nodata
+    stated = None if stated == "none" else stated
+    values, nodata = measured(with_bands(file, bands.used), stated)
+    if in_memory:
+        values = values.read()
+        if key not in SCENES:
+            with_data = bands_with_data(values, nodata)
+            if not with_data.all():
+                without = bands_in_words(np.array(bands.used)[~with_data])
+                notes.append(
+                    f"{name}: left out {without}: without data in every pixel, or of one value in "
+                    f"all"
+                )
+                bands = Bands(tuple(np.array(bands.used)[with_data].tolist()), count)
+                values = values.compress(with_data, axis=2)
+                _check_count(file, bands)
+    return Cube(
+        values,
+        bands,
+        nodata,
+        file.nodata is None and description.nodata is None and key not in SCENES,
+        wavelengths and tuple(wavelengths[band] for band in bands.used),
+        tuple(notes),
+        file.georeference,
+    )
+
+
+def _check_count(file: ArrayFile, bands: Bands) -> None:
+    if len(bands.used) < LEAST_BANDS:
+        left_out = f" without {in_words(bands.left_out)}" if bands.left_out else ""
+        raise InputError(
+            f"{file.path}: {len(bands.used)} bands{left_out}; the networks need at least "
+            f"{LEAST_BANDS}"
+        )
