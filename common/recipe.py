@@ -38,7 +38,8 @@ class Recipe:
         rectangle of them.
     small_patches : float
         Share of the epochs, the first ones, in which patches are one pixel smaller on every side,
-        where they then are 5×5 at least: half the time, for what can be learnt from these as well.
+        where they then are 5×5 at least and the network takes them: half the time, for what can be
+        learnt from these as well.
     early_stopping : bool
         Stop where that no longer lowers the validation loss.
     best_epoch : bool
@@ -152,7 +153,7 @@ def learning_rate(settings: Settings, epochs_done: float) -> float:
     return settings.lr * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-def half_width(settings: Settings, epoch: int) -> int:
+def half_width(settings: Settings, recipe: Recipe, epoch: int) -> int:
     """Return the half-width p of the patches in an epoch, counted from 1."""
-    small = epoch <= recipe_of(settings).small_patches * settings.epoch
+    small = epoch <= recipe.small_patches * settings.epoch
     return settings.patch - 1 if small and settings.patch > 2 else settings.patch

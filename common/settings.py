@@ -41,7 +41,5 @@ class Settings:
 
     def network_arguments(self) -> dict:
         """Keyword arguments of the network's constructor beyond bands and classes."""
-        arguments = {"kernels": self.kernel}
-        if self.attention is not None:
-            arguments["attention"] = self.attention
-        return arguments
+        arguments = {"kernels": self.kernel, "attention": self.attention}
+        return {name: value for name, value in arguments.items() if value is not None}

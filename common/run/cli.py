@@ -153,7 +153,8 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     """Add the flags that only networks have."""
     add = parser.add_argument
     add("-e", "--epoch", type=count(1), help="epochs at most")
-    add("-k", "--kernel", type=count(1, 1024), help="kernels per stage")
+    if defaults.kernel is not None:
+        add("-k", "--kernel", type=count(1, 1024), help="kernels per stage")
     add("-o", "--optimizer", choices=sorted(OPTIMIZERS), help="optimizer")
     if defaults.attention is not None:
         choices = ["paper", "official"]

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -11,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.fast import compile_kernels, use_fast_form
-from common.recipe import recipe_of
+from common.fast import prepare, use_fast_form
+from common.recipe import Recipe, half_width, recipe_of
 from common.samples.patches import Patches
 from common.samples.preprocess import PREPROCESSINGS, Preprocessing
 from common.scenes.nodata import check_for_unstated_nodata, has_data, valid_pixels
@@ -33,7 +35,7 @@ from common.training.history import Epoch, write_history
 from common.training.predict import classify
 from common.training.pretraining import pretrain
 from common.training.progress import epoch_progress
-from common.training.train import DivergenceError, Training, run, run_side_by_side
+from common.training.train import Data, DivergenceError, Training, run, run_side_by_side
 from common.training.weights_file import Weights, save_weights
 
 SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
@@ -48,7 +50,8 @@ class NetworkClassifier:
     Parameters
     ----------
     network : class of torch.nn.Module
-        ``network(bands, classes, **settings.network_arguments())`` builds it.
+        ``network(bands, classes, **settings.network_arguments())`` builds it; one whose layers
+        depend on it also gets ``patch_size``, the width P of its patches.
     settings : Settings
     scene : Scene
         With its cube in memory.
@@ -73,7 +76,10 @@ class NetworkClassifier:
         )
         self.environment = network_environment(settings, device)
         self.arguments = {"bands": bands, "classes": scene.classes} | settings.network_arguments()
+        if "patch_size" in inspect.signature(network).parameters:  # it is made for one size
+            self.arguments["patch_size"] = 2 * settings.patch + 1
         self.network = network
+        self.recipe = fitting_recipe(settings, network, self.arguments, self.patches)
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Train with the settings; write ``history.csv`` and ``weights.pt``.
@@ -114,16 +120,15 @@ class NetworkClassifier:
             pixels = torch.from_numpy(task.split.train).to(self.patches.spectra.device)
             spectra = self.patches.spectra[self.patches.positions(pixels)]
             pretrain(model, spectra, self.settings, task.seed, task.title, task.directory)
-        show = bars.enter_context(epoch_progress(task.title, self.settings))
+        show = bars.enter_context(epoch_progress(task.title, self.settings, self.recipe))
         return Training(
             model,
-            self.patches,
-            self.scene.labels.ravel(),
-            task.split,
+            Data(self.patches, self.scene.labels.ravel(), task.split),
             self.settings,
             task.seed,
             show,
             self._checkpoint(task),
+            self.recipe,
         )
 
     def _result(
@@ -146,7 +151,7 @@ class NetworkClassifier:
     def _checkpoint(self, task: Task) -> Checkpoint:
         """Return where this training is kept, and is read from if it was interrupted."""
         flags = {name: getattr(self.settings, name) for name in TRAINING_FLAGS}
-        flags["recipe"] = dataclasses.asdict(recipe_of(self.settings))
+        flags["recipe"] = dataclasses.asdict(self.recipe)
         precision = self.environment["precision"]
         identity = [flags, self.arguments, task.seed, task.split.sha256(), precision]
         return Checkpoint(task.directory, json.dumps(identity))
@@ -253,6 +258,35 @@ def scene_patches(
     return Patches.of_cube(cube, half_width, device, preprocess)
 
 
+def fitting_recipe(
+    settings: Settings, network: type[nn.Module], arguments: dict, patches: Patches
+) -> Recipe:
+    """Return the recipe; where the network takes none of its smaller patches, without these."""
+    recipe = recipe_of(settings)
+    first = half_width(settings, recipe, 1)
+    if first == settings.patch or takes_patches(network, arguments, patches, first):
+        return recipe
+    print(
+        f"--recipe {settings.recipe}: {settings.model} takes no patches of -p {first}, so that all "
+        f"epochs have those of -p {settings.patch}",
+        file=sys.stderr,
+    )
+    return dataclasses.replace(recipe, small_patches=0.0)
+
+
+def takes_patches(
+    network: type[nn.Module], arguments: dict, patches: Patches, half_width: int
+) -> bool:
+    """Whether a network maps patches of another width than its own to logits."""
+    two = patches.gather(torch.arange(2, device=patches.spectra.device), None, half_width).cpu()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = network(**arguments).eval()
+        try:
+            return model(two).shape == (2, arguments["classes"])
+        except Exception:  # of whatever is in the network, a product of matrices for one
+            return False
+
+
 def _too_far(
     scene: Scene, first_row: int, cube: np.ndarray, preprocessing: Preprocessing
 ) -> InputError:
@@ -275,5 +309,5 @@ def build(network: type[nn.Module], arguments: dict, precision: str, patches: Pa
     """Make the network with initial weights, in its fast form where the patches are."""
     device = patches.spectra.device
     model = use_fast_form(network(**arguments), device, PRECISIONS[precision])
-    compile_kernels(model, patches.gather(torch.arange(2, device=device)))
+    prepare(model, patches.gather(torch.arange(2, device=device)))
     return model

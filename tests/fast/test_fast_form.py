@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
-from common.fast import compile_kernels, use_fast_form
+from common.fast import prepare, use_fast_form
 from common.layers import BatchNormReLU, ConvBNReLU
 from SSRN.CNNL import CNNL
 from SSRN.SPA import SPA
@@ -141,7 +141,7 @@ def test_compiling_leaves_network_and_random_numbers_alone():
     _, fast = both_forms(SSRN, 20, torch.float32)
     before = {name: value.clone() for name, value in fast.state_dict().items()}
     state = torch.get_rng_state()
-    compile_kernels(fast, torch.randn(2, 1, 5, 5, 20, generator=torch.Generator()))
+    prepare(fast, torch.randn(2, 1, 5, 5, 20, generator=torch.Generator()))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in fast.state_dict().items())
     assert all(parameter.grad is None for parameter in fast.parameters())

@@ -11,8 +11,9 @@ from common.fast.codegen.short_fourier import OUTPUTS, TAPS, weights_transform
 from common.fast.cpu import conv_direct, conv_fourier, conv_spatial
 from common.fast.cpu.conv_direct import CHANNELS, Geometry
 from common.fast.cpu.feature_map import Store, threads
-from common.fast.cpu.tape import Map, as_tensor, record
+from common.fast.cpu.tape import Map, record
 from common.fast.cpu.weight_tiles import made_once, tiles_of
+from common.fast.feature_map import as_tensor
 from common.fast.pytorch import conv_2d, is_2d, is_plain
 
 

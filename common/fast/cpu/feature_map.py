@@ -46,6 +46,8 @@ class Store:
         Sums over places and bands of what was written to `array`, where found in passing.
     sums : array (threads, 2, channels, lanes), optional
         `passes.gradient_sums` of the only gradient, where found in passing.
+    weighs : bool
+        Whether a sum weighs this map.
     weighed : tuple (array, array), optional
         Gradient of a sum that this map goes into, and its weight there.
     """
@@ -53,7 +55,8 @@ class Store:
     def __init__(self, array: np.ndarray, patches: int, norm: Norm | None = None) -> None:
         self.array, self.patches = array, patches
         self.norm = norm or _AS_IT_IS[array.dtype]
-        self.array_sums, self.gradients, self.sums, self.weighed = None, [], None, None
+        self.array_sums, self.gradients, self.sums = None, [], None
+        self.weighs, self.weighed = False, None
 
     @classmethod
     def of(cls, x: Tensor, kind: torch.dtype | None = None) -> "Store":

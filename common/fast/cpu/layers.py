@@ -18,7 +18,8 @@ from common.fast.cpu.feature_map import Store, floors, threads
 from common.fast.cpu.reading import Norm, Source
 from common.fast.cpu.tape import Map, open_tape, record
 from common.fast.cpu.weight_tiles import made_once
-from common.layers import BatchNormReLU, WeightedSum, has_gates
+from common.fast.replaced import has_gates
+from common.layers import BatchNormReLU, WeightedSum
 
 
 def batch_norm_relu(
@@ -29,7 +30,8 @@ def batch_norm_relu(
     Only where a shortcut is added is the result materialised.
     """
     kind = getattr(module, "map_dtype", None)
-    x = Map.of(x, kind).as_read()
+    x = Map.of(x, kind)
+    x = x.materialised() if x.store.norm.normalised else x
     relu_before, relu = (getattr(module, name, False) for name in ("relu_before", "relu"))
     floor, floor_out = floors(x.store.array, relu_before, relu and shortcut is None)
     of_norm = (module.weight, module.bias, module.running_mean, module.running_var)
@@ -96,7 +98,12 @@ def weighted_sum(
     maps = [Map.of(x, kind) for x in maps]
     if shortcut is not None and has_gates(module):
         return _gated(maps[0], module.weight, Map.of(shortcut, kind))
-    weights = module.weights(_averages(maps))
+    for number, x in enumerate(maps):
+        if x.store.weighs:  # in another sum already: see `_averages_backward`
+            maps[number] = x.materialised()
+        maps[number].store.weighs = True
+    averages = _averages(maps)
+    weights = module.weights(averages).expand(averages.shape)
     both = maps if shortcut is None else [*maps, Map.of(shortcut, kind)]
     x, y = (z.store for z in both)
     in_lanes = [x.per_lane(w) for w in (*weights.detach().numpy(), None)[:2]]
@@ -106,7 +113,7 @@ def weighted_sum(
 
 
 def _gated(map_: Map, weight: nn.Parameter, shortcut: Map) -> Map:
-    """x * `neighbour_gates` + shortcut, and no more in PyTorch's graph than other layers."""
+    """x * its gates + shortcut, and no more in PyTorch's graph than other layers."""
     x, y, taps = map_.store, shortcut.store, weight.detach().view(-1).numpy()
     averages, gates = passes.gates(x.lane_sums(), x.numbers, taps)
     out = Store(x.empty(), x.patches)
@@ -140,7 +147,7 @@ def _averages(maps: list[Map]) -> Tensor:
 def _averages_backward(stores: list[Store], of_averages: Tensor | None) -> None:
     """Add to the gradients of maps those of their averages.
 
-    They meet here: `_weigh_backward`, alone to use the maps, left its own in `weighed`.
+    They meet here: `_weigh_backward`, alone to weigh these stores, left its own in `weighed`.
     """
     for number, store in enumerate(stores):
         if store.weighed is not None:

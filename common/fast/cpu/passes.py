@@ -234,7 +234,7 @@ def materialise_gradient(gradient, plus, other, masked, output, out, threads):
 
 @compiled
 def gates(sums, numbers, weight):
-    """The gates of an EFR, `layers.neighbour_gates`, of a map's sums (channels, lanes).
+    """The gates of `layers.GatedSum`, of a map's sums (channels, lanes).
 
     Returns the averages, of so many numbers each, and the gates, both (channels, lanes).
     """

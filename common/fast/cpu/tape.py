@@ -14,9 +14,9 @@ from itertools import chain
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils._pytree import tree_map
 
 from common.fast.cpu.feature_map import Store
+from common.fast.feature_map import FeatureMap, as_tensor
 
 
 class Tape:
@@ -76,7 +76,7 @@ class _Node(torch.autograd.Function):
         return (None,) * (4 + ctx.tokens) + tuple(chain.from_iterable(reversed(of_inputs)))
 
 
-class Map:
+class Map(FeatureMap):
     """What a fast layer returns: a feature map, and the tape it is on if it needs a gradient."""
 
     def __init__(self, store: Store, tape: Tape | None = None) -> None:
@@ -88,49 +88,43 @@ class Map:
 
         Its numbers are of the given kind, or of the tensor's.
         """
-        if isinstance(x, Map):
+        if isinstance(x, Map) and not x.is_seen:
             return x
+        x = as_tensor(x)
         store = Store.of(x, kind)
         return record(store, [], partial(_enter, store), x)
 
-    def as_read(self) -> "Map":
-        """Return the same map, materialised."""
-        return self._with(self.store.materialised()) if self.store.norm.normalised else self
+    def materialised(self) -> "Map":
+        """Return the same map with a store of its own, materialised."""
+        return self._with(self.store.materialised())
 
-    def tensor(self) -> Tensor:
+    def own(self) -> Tensor:
         """Return the tensor (batch, channels, rows, cols, bands) that this map stands for."""
         out = self.store.tensor()
         if not torch.is_grad_enabled() or self.tape is None:
             return out
         return open_tape([self]).close(out, partial(_leave, self.store))
 
+    @property
+    def shape(self) -> torch.Size:
+        rows, cols, channels, bands, _ = self.store.array.shape
+        return torch.Size((self.store.patches, channels, rows, cols, bands))
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.tape is not None
+
     def transpose(self, one: int, other: int) -> "Map | Tensor":
         """Exchange two axes; where channels or bands are one, these two stay where they are."""
         rows, cols, channels, bands, lanes = self.store.array.shape
-        if {one, other} != {1, 4} or min(channels, bands) > 1:
-            return self.tensor().transpose(one, other)
+        if self.is_seen or {one, other} != {1, 4} or min(channels, bands) > 1:
+            return self.seen().transpose(one, other)
         return self._with(self.store.materialised().reshape(rows, cols, bands, channels, lanes))
 
     def _with(self, array) -> "Map":
         """Return the same map, materialised in an array."""
         store = Store(array, self.store.patches)
         return record(store, [self], partial(_materialise_backward, self.store, store))
-
-    def __getattr__(self, name: str):
-        return getattr(self.tensor(), name)
-
-    def __len__(self) -> int:
-        return self.store.patches
-
-    @classmethod
-    def __torch_function__(cls, function, kinds, arguments=(), keywords=None):
-        arguments, keywords = tree_map(as_tensor, (arguments, keywords or {}))
-        return function(*arguments, **keywords)
-
-
-def as_tensor(x):
-    """Return the tensor that a map stands for; anything else as it is."""
-    return x.tensor() if isinstance(x, Map) else x
 
 
 def record(
@@ -162,15 +156,6 @@ def open_tape(maps: Iterable[Map]) -> Tape:
         if other is not tape:
             tape.follow(other)
     return tape
-
-
-def _operator(name: str):
-    """Make a method of `Map` out of that of a tensor."""
-    return lambda self, *others: getattr(self.tensor(), name)(*map(as_tensor, others))
-
-
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "neg", "getitem"):
-    setattr(Map, f"__{_name}__", _operator(f"__{_name}__"))
 
 
 def _enter(store: Store) -> list[Tensor]:

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.fast.cpu import reference
-from common.layers import BatchNormReLU, neighbour_gates
+from common.layers import BatchNormReLU, GatedSum
 from tests.fast.cpu.against_reference import random
 
 SHAPE = (3, 4, 5, 6, 11)  # batch, channels, rows, cols, bands
@@ -77,7 +77,10 @@ def test_a_norm_and_its_gradient(floors):
 def test_gates():
     averages, weight = (torch.from_numpy(random(*s)).requires_grad_() for s in [(3, 6), (3,)])
     seed, arrays = random(3, 6, seed=1), (averages.detach().numpy(), weight.detach().numpy())
-    out = neighbour_gates(averages, weight)
+    gated = GatedSum()
+    del gated.weight
+    gated.weight = weight  # no leaf, so that it can be any tensor
+    out = gated.weights(averages)
     assert_same([reference.gates(*arrays)], [out])
     truth = torch.autograd.grad(out, [averages, weight], torch.from_numpy(seed))
     assert_same(reference.gates_backward(seed, *arrays), truth)
