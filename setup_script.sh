@@ -2,6 +2,8 @@
 # Sets the project up: makes .venv with the pinned packages, then does what the mode says.
 set -euo pipefail
 
+# A process for each core, but not so many that they wait for each other's compiled kernels.
+TEST_FLAGS=(-n auto --maxprocesses 4 --dist worksteal --durations 10)
 DEMO_FLAGS=(-d IN -i 1 --recipe fast --overwrite --out results/demo)
 
 usage() {
@@ -113,6 +115,6 @@ demo)
 test)
     make_venv requirements-test.txt
     .venv/bin/python -m ruff check . && .venv/bin/python -m ruff format --check . &&
-        .venv/bin/python -m pytest "$@"
+        .venv/bin/python -m pytest "${TEST_FLAGS[@]}" "$@"
     ;;
 esac

@@ -11,13 +11,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
+from common.system.process import set_up
 
-from common.system.interrupts import end_silently_until_main
-from common.system.memory import collect_garbage_rarely
-
-if __name__ == "__main__":
-    end_silently_until_main()
-    collect_garbage_rarely()
+set_up(__name__)  # before PyTorch is loaded
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +22,10 @@ from torch.nn import functional as F
 from common.layers import (
     BatchNormReLU,
     ConvBNReLU,
+    GatedSum,
     WeightedSum,
     check_patches,
     kernels_as_bands,
-    neighbour_gates,
     spectral_length,
 )
 from common.run.cli import main
@@ -155,22 +151,11 @@ class ResidualBlock(nn.Module):
         return self.bn2(out) if self.form == "end" else out  # BN → ReLU
 
 
-class EFR(WeightedSum):
-    """Efficient feature recalibration: a gate per kernel.
+class EFR(GatedSum):
+    """Efficient feature recalibration: a gate per kernel, then the shortcut is added.
 
     The gate sees its kernel's global average and those of the two neighbouring kernels.
     """
-
-    gates = staticmethod(neighbour_gates)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(1, 1, 3))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as torch.nn.Conv1d does
-
-    def weights(self, averages: Tensor) -> Tensor:
-        """Gate of each kernel, in 0..1: ``(1, batch, kernels)``."""
-        return self.gates(averages, self.weight)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
+from common.system.process import set_up
 
-from common.system.interrupts import end_silently_until_main
-from common.system.memory import collect_garbage_rarely
-
-if __name__ == "__main__":
-    end_silently_until_main()
-    collect_garbage_rarely()
+set_up(__name__)  # before PyTorch is loaded
 
 from torch import Tensor, nn
 

@@ -1,27 +1,28 @@
-"""SVM: support vector machine with RBF kernel on single spectra, the baseline beside the networks.
+"""SVM: support vector machine with RBF kernel on single spectra or patches, beside the networks.
 
 Melgani, Bruzzone, "Classification of Hyperspectral Remote Sensing Images With Support Vector
 Machines", IEEE TGRS 2004, doi 10.1109/TGRS.2004.831865; of its ways to tell several classes apart,
 one against one.  C and gamma are chosen by cross-validation on the training pixels.
 
-A pixel is classified by its own spectrum, without its neighbours.  Each band is standardised with
-the training pixels' mean and standard deviation, those of a fold in cross-validation, so that
-nothing of the test pixels is seen.  The validation pixels of a split, by which the networks stop,
-are not used: they are left out so that training and test pixels are the networks' own.
+A pixel is classified by its own spectrum, without its neighbours; with ``--input patch`` by all
+spectra of the patch around it, as the published maps of SSRN's comparison suggest, zeros outside
+the scene.  Each band is standardised with the training pixels' mean and standard deviation, of
+single spectra with those of a fold in cross-validation, so that nothing of the test pixels is seen.
+The validation pixels of a split, by which the networks stop, are not used: they are left out so
+that training and test pixels are the networks' own.
 Run this file to train: ``python SVM.py -d UP``.
 """
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
+from common.system.process import set_up
 
-from common.system.interrupts import end_silently_until_main
-
-if __name__ == "__main__":
-    end_silently_until_main()
+set_up(__name__)  # before PyTorch is loaded
 
 import numpy as np
 import sklearn
@@ -32,6 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from common.run.cli import run_script
+from common.scenes.nodata import has_data
 from common.scenes.scene import Scene
 from common.settings import Settings
 from common.system.device import describe_environment
@@ -43,7 +45,8 @@ from common.training.classifier import Task, Trained
 DEFAULTS = Settings(
     model="SVM",
     iter=3,
-    patch=3,  # of the networks; only the share of test patches with training pixels and the
+    input="spectrum",
+    patch=3,  # of single spectra, only the share of test patches with training pixels and the
     # buffer of --split disjoint depend on it
     valid_split=0.9,
     epoch=None,
@@ -53,13 +56,15 @@ DEFAULTS = Settings(
     lr=None,
     lr_decay=None,
     recipe=None,
+    preprocess=None,
     device=None,
     precision=None,
 )
 C = (1, 10, 100, 1_000, 10_000, 100_000)
 GAMMA = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1)
+Predict = Callable[[np.ndarray], np.ndarray]  # flat pixel indices in, labels out
 FOLDS = 3  # the smallest classes have 3 training pixels
-BLOCK = 4096  # pixels classified at a time, so that memory stays small
+BLOCK = 1 << 23  # numbers that describe the pixels classified at a time: 64 MiB
 
 
 class SVM:
@@ -74,7 +79,7 @@ class SVM:
     """
 
     def __init__(self, settings: Settings, scene: Scene) -> None:
-        self.scene = scene
+        self.settings, self.scene = settings, scene
         self.environment = describe_environment(torch.device("cpu")) | {
             "scikit-learn": sklearn.__version__,
             "precision": "fp64",
@@ -88,34 +93,114 @@ class SVM:
     def _fit(self, task: Task) -> Trained:
         start = time.perf_counter()
         labels = self.scene.labels.flat[task.split.train]
-        search = GridSearchCV(
-            make_pipeline(StandardScaler(), SVC(kernel="rbf")),
-            {"svc__C": C, "svc__gamma": GAMMA},
-            cv=PredefinedSplit(stratified_folds(labels, task.seed)),
-        )
-        search.fit(self._spectra(task.split.train), labels)
+        folds = PredefinedSplit(stratified_folds(labels, task.seed))
+        if self.settings.input == "patch":
+            tried, predict = self._search_patches(task.split.train, labels, folds)
+        else:
+            tried, predict = self._search_spectra(task.split.train, labels, folds)
         seconds = time.perf_counter() - start
-        write_file(task.directory / "grid.csv", grid_csv(search))
-        best = search.best_params_
+        tried.sort(key=lambda pair: -pair.mean)  # keeps the grid's order where they are equal
+        write_file(task.directory / "grid.csv", grid_csv(tried))
+        best = tried[0]
         print(
-            f"{task.title}: C {best['svc__C']:g}, gamma {best['svc__gamma']:g}, "
-            f"accuracy {100 * search.best_score_:.2f} % in cross-validation",
+            f"{task.title}: C {best.c:g}, gamma {best.gamma:g}, "
+            f"accuracy {100 * best.mean:.2f} % in cross-validation",
             file=sys.stderr,
         )
 
         def classify(pixels: np.ndarray) -> tuple[np.ndarray, None]:
             found = np.empty(len(pixels), np.int64)
-            for first in range(0, len(pixels), BLOCK):
-                block = slice(first, first + BLOCK)
-                found[block] = search.predict(self._spectra(pixels[block]))
+            step = max(1, BLOCK // self._numbers())
+            for first in range(0, len(pixels), step):
+                block = slice(first, first + step)
+                found[block] = predict(pixels[block])
             return found, None  # an SVM's distances are no probabilities
 
         return Trained(classify, epochs=0, seconds=seconds)
+
+    def _search_spectra(
+        self, pixels: np.ndarray, labels: np.ndarray, folds: PredefinedSplit
+    ) -> tuple[list["Tried"], Predict]:
+        search = GridSearchCV(
+            make_pipeline(StandardScaler(), SVC(kernel="rbf")),
+            {"svc__C": C, "svc__gamma": GAMMA},
+            cv=folds,
+        )
+        search.fit(self._spectra(pixels), labels)
+        columns = ("param_svc__C", "param_svc__gamma", "mean_test_score", "std_test_score")
+        tried = map(Tried, *(search.cv_results_[column] for column in columns))
+        return list(tried), lambda pixels: search.predict(self._spectra(pixels))
+
+    def _search_patches(
+        self, pixels: np.ndarray, labels: np.ndarray, folds: PredefinedSplit
+    ) -> tuple[list["Tried"], Predict]:
+        """The same from the distances of all pairs of patches, which are computed once.
+
+        A distance adds up as many times more numbers than one of spectra as a patch has pixels:
+        gamma is as many times smaller.
+        """
+        scaler = StandardScaler().fit(self._spectra(pixels))
+        patches = self._patches(pixels, scaler)
+        distances = squared_distances(patches, patches)
+        tried = {}
+        for gamma in np.divide(GAMMA, self._numbers() / self.scene.cube.shape[2]):
+            search = GridSearchCV(SVC(kernel="precomputed"), {"C": C}, cv=folds, refit=False)
+            results = search.fit(np.exp(-gamma * distances), labels).cv_results_
+            for c, *scores in zip(
+                C, results["mean_test_score"], results["std_test_score"], strict=True
+            ):
+                tried[c, gamma] = Tried(c, gamma, *scores)
+        in_order = [tried[pair] for pair in sorted(tried)]
+        best = max(in_order, key=lambda pair: pair.mean)
+        machine = SVC(kernel="precomputed", C=best.c).fit(np.exp(-best.gamma * distances), labels)
+
+        def predict(pixels: np.ndarray) -> np.ndarray:
+            apart = squared_distances(self._patches(pixels, scaler), patches)
+            return machine.predict(np.exp(-best.gamma * apart))
+
+        return in_order, predict
+
+    def _numbers(self) -> int:
+        """How many numbers describe a pixel."""
+        width = 2 * self.settings.patch + 1 if self.settings.input == "patch" else 1
+        return width**2 * self.scene.cube.shape[2]
 
     def _spectra(self, pixels: np.ndarray) -> np.ndarray:
         """Spectra (pixels, bands) of flat indices."""
         rows, cols = np.unravel_index(pixels, self.scene.labels.shape)
         return self.scene.cube[rows, cols].astype(np.float64)
+
+    def _patches(self, pixels: np.ndarray, scaler: StandardScaler) -> np.ndarray:
+        """Standardised patches (pixels, P * P * bands) of flat indices.
+
+        Zero outside the scene, and where it holds no data.
+        """
+        (rows, cols), p = self.scene.labels.shape, self.settings.patch
+        down, right = (axis.ravel() for axis in np.mgrid[-p : p + 1, -p : p + 1])
+        row, col = np.unravel_index(pixels, (rows, cols))
+        row, col = row[:, None] + down, col[:, None] + right
+        inside = (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
+        spectra = self.scene.cube[row.clip(0, rows - 1), col.clip(0, cols - 1)]
+        inside &= has_data(spectra, self.scene.nodata)
+        patches = (spectra - scaler.mean_) / scaler.scale_
+        patches[~inside] = 0
+        return patches.reshape(len(pixels), -1)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A pair of C and gamma, and its accuracy in cross-validation: mean and std over folds."""
+
+    c: float
+    gamma: float
+    mean: float
+    std: float
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances (m, n) of the rows of two arrays (m, d) and (n, d)."""
+    squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)
+    return np.maximum(squares - 2 * x @ y.T, 0)
 
 
 def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -145,15 +230,14 @@ def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
     return folds
 
 
-def grid_csv(search: GridSearchCV) -> str:
+def grid_csv(tried: list[Tried]) -> str:
     """Every C and gamma with its accuracy over the folds, best first; the first was chosen."""
-    tried = search.cv_results_
-    columns = ("rank_test_score", "param_svc__C", "param_svc__gamma")
-    columns += ("mean_test_score", "std_test_score")
-    rows = zip(*(tried[column] for column in columns), strict=True)
     header = ["rank", "C", "gamma", "accuracy_mean", "accuracy_std"]
-    ranked = sorted(rows, key=lambda row: row[0])  # keeps the grid's order where ranks are equal
-    return csv_text(header, [[f"{value:g}" for value in row] for row in ranked])
+    rows = []
+    for pair in tried:
+        rank = 1 + sum(other.mean > pair.mean for other in tried)
+        rows.append([f"{value:g}" for value in (rank, *vars(pair).values())])
+    return csv_text(header, rows)
 
 
 if __name__ == "__main__":

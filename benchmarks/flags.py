@@ -1,6 +1,7 @@
 """The flags that all benchmarks have."""
 
 import argparse
+import os
 from pathlib import Path
 
 from common.system.errors import InputError
@@ -15,6 +16,12 @@ def add_device_and_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=file_name, default=results, help="folder (default: benchmarks/results)"
     )
+
+
+def check_peak_memory_is_told() -> None:
+    """Raise InputError on Windows, where the system does not tell a process's peak memory so."""
+    if not hasattr(os, "wait4"):
+        raise InputError("peak memory is measured as Unix tells it; run this on Linux or macOS")
 
 
 def output_folder(name: str) -> Path:

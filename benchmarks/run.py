@@ -15,7 +15,7 @@ import time
 from datetime import date
 from pathlib import Path
 
-from benchmarks.flags import add_device_and_out, output_folder
+from benchmarks.flags import add_device_and_out, check_peak_memory_is_told, output_folder
 from common.system.device import choose_device, choose_precision, describe_environment
 from common.system.errors import OneLineParser, run_program
 from common.system.files import REPOSITORY, write_file
@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Measure all that is asked for, and write it down."""
+    check_peak_memory_is_told()
     device = choose_device(arguments.device)
     arguments.device = str(device)
     out = output_folder(arguments.out)
@@ -107,7 +108,7 @@ def protocol(contestant: str, model: str, arguments: argparse.Namespace) -> dict
         command = ["-m", "benchmarks.plain", "--model", model, "--epochs", epochs]
         seconds, megabytes, output = process([*command, "--device", arguments.device])
         per_epoch = json.loads(output)["seconds"]["train"] / arguments.epochs
-        published = json.loads((PUBLISHED / REPORTS[model]).read_text())
+        published = json.loads((PUBLISHED / REPORTS[model]).read_text("utf-8"))
         training = per_epoch * statistics.mean(published["epochs_run"])
     else:
         seconds, megabytes, _ = ours(contestant, model, arguments, ["-e", str(arguments.epochs)])
@@ -123,14 +124,17 @@ def ours(
         command = [f"{model}/{model}.py", "-d", "IN", "-i", "1", "--precision", precision, *flags]
         command += ["--device", arguments.device, "--out", f"{folder}/run"]
         seconds, megabytes, _ = process(command)
-        report = json.loads(Path(folder, "run", "report.json").read_text())
+        report = json.loads(Path(folder, "run", "report.json").read_text("utf-8"))
     return seconds, megabytes, report["train_seconds"][0]
 
 
 def process(command: list[str]) -> tuple[float, float, str]:
     """Run Python; return seconds from start to exit, peak memory in MB and what it printed."""
     start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+    ):
         child = subprocess.Popen(
             [sys.executable, *command], cwd=REPOSITORY, stdout=output, stderr=errors
         )

@@ -6,7 +6,6 @@ Writes `scaling.json` and `scaling.md` into `--out`.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import time
 import numpy as np
 import torch
 
-from benchmarks.flags import add_device_and_out, output_folder
+from benchmarks.flags import add_device_and_out, check_peak_memory_is_told, output_folder
 from benchmarks.measure import NETWORKS, times
 from common.fast import use_fast_form
 from common.samples.patches import Patches
@@ -34,6 +33,11 @@ from common.system.flags import count
 from common.system.memory import keep_freed_memory
 from common.training.predict import predict
 from common.training.train import make_updates, training_step
+
+try:
+    import resource
+except ImportError:  # Windows, which `measure` refuses
+    resource = None
 
 CLASSES, MAPPED_PIXELS = 16, 16_384
 SWEEPS = {  # what grows: (sizes, what is measured)
@@ -70,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Measure all sweeps, or one point of one in a process started for that."""
+    check_peak_memory_is_told()
     device = choose_device(arguments.device)
     if arguments.point:
         name, size = arguments.point

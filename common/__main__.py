@@ -4,9 +4,13 @@ import importlib
 import sys
 
 PROGRAMS = {  # command → (module, what it does)
-    "download": ("common.scenes.download", "fetch scenes into the data directory"),
+    "download": (
+        "common.scenes.download",
+        "fetch scenes, or released weights, into the data directory",
+    ),
     "page": ("common.reporting.page", "write report.html and figures/ of a results directory anew"),
     "table": ("common.tables.paper_table", "a paper's table of several results directories"),
+    "study": ("common.run.study", "a paper's table and figure: many runs by one command"),
     "export": ("common.run.export", "a trained network as a checked ONNX file"),
     "readme": ("common.tables.readme_tables", "write this repository's own tables anew"),
 }

@@ -64,15 +64,22 @@ class WeightedSum(nn.Module):
         return (total if shortcut is None else shortcut + total).to(maps[0].dtype)
 
 
-def neighbour_gates(averages: Tensor, weight: Tensor) -> Tensor:
-    """Sigmoid of a 1-D convolution of size 3 along the kernels, the last axis: one gate each."""
-    neighbours = F.pad(averages, (1, 1)).unfold(-1, 3, 1)
-    return (neighbours @ weight.flatten()).sigmoid()
+class GatedSum(WeightedSum):
+    """The same with weights between 0 and 1: a gate per kernel.
 
+    A gate sees its kernel's global average and those of the two neighbouring kernels: it is the
+    sigmoid of a 1-D convolution of size 3, without bias, along the kernels.
+    """
 
-def has_gates(module: WeightedSum) -> bool:
-    """Whether its weights are `neighbour_gates`, and nobody looks at them."""
-    return hasattr(module, "gates") and "weights" not in vars(module)
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1, 1, 3))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as torch.nn.Conv1d does
+
+    def weights(self, averages: Tensor) -> Tensor:
+        """Gates of ``(maps, batch, kernels)`` averages, as many."""
+        neighbours = F.pad(averages, (1, 1)).unfold(-1, 3, 1)
+        return (neighbours @ self.weight.flatten()).sigmoid()
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

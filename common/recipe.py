@@ -38,10 +38,18 @@ class Recipe:
         rectangle of them.
     small_patches : float
         Share of the epochs, the first ones, in which patches are one pixel smaller on every side,
-        where they then are 5×5 at least: half the time, for what can be learnt from these as well.
+        where they then are 5×5 at least and the network takes them: half the time, for what can be
+        learnt from these as well.
     early_stopping : bool
-        Validate after every epoch, stop where that no longer helps and go back to the best epoch.
+        Stop where that no longer lowers the validation loss.
+    best_epoch : bool
+        Validate after every epoch and go back to the one of the lowest validation loss.
         Otherwise validate once, at the end, and keep the last weights.
+    rmsprop_decay : float
+        Decay of RMSprop's mean of squared gradients.
+    l2_convolutions, l2_classifier : float
+        What the squares of the convolutions' and of the last layer's weights, added up, count in
+        the loss, in training and in validation.
     """
 
     defaults: dict = field(default_factory=dict)
@@ -54,6 +62,10 @@ class Recipe:
     occlusion: float = 0.0
     small_patches: float = 0.0
     early_stopping: bool = True
+    best_epoch: bool = True
+    rmsprop_decay: float = 0.99
+    l2_convolutions: float = 0.0
+    l2_classifier: float = 0.0
 
 
 WARM_UP = 0.25
@@ -69,13 +81,44 @@ FAST = Recipe(
     occlusion=0.2,
     small_patches=0.5,
     early_stopping=False,
+    best_epoch=False,
 )
-RECIPES = {"paper": Recipe(), "fast": FAST}
+# The protocol of SSRN's authors, in their released code: github.com/zilongzhong/SSRN.
+AUTHORS = Recipe(
+    defaults={
+        "epoch": 200,
+        "optimizer": "rmsprop",
+        "lr": 3e-4,
+        "batch_size": 16,
+        "preprocess": "standardise",
+        "split": "authors",
+        "valid_split": 0.8,
+        "validation": 0.1,
+        "seed": 1334,
+    },
+    early_stopping=False,
+    rmsprop_decay=0.9,
+    l2_convolutions=1e-4,
+)
+RECIPES = {"paper": Recipe(), "fast": FAST, "authors": AUTHORS}
+OF_SCENE = {  # further defaults, where a scene has its own
+    ("authors", "UP"): {"valid_split": 0.9, "validation": None},
+}
 OF_NETWORK = {  # instead, where a network asks for something else
     # It drops half of its features: classes of few pixels must be seen more often.
     ("fast", "SSRN"): dataclasses.replace(
         FAST, defaults=FAST.defaults | {"epoch": 16}, balance=0.5, occlusion=0.0
     ),
+    # What it sees is one pixel, whose scale must stay.
+    ("fast", "SAE"): dataclasses.replace(FAST, occlusion=0.0),
+    ("authors", "SAE"): dataclasses.replace(
+        AUTHORS, defaults=AUTHORS.defaults | {"preprocess": "range"}
+    ),
+    # Its weights decay in the last layer only, as in the code of SSRN's authors, and its patches
+    # can be no smaller.
+    ("fast", "CNN"): dataclasses.replace(FAST, small_patches=0.0, l2_classifier=0.01),
+    ("paper", "CNN"): Recipe(l2_classifier=0.01),
+    ("authors", "CNN"): dataclasses.replace(AUTHORS, l2_convolutions=0.0, l2_classifier=0.01),
 }
 
 
@@ -85,9 +128,10 @@ def recipe_of(settings: Settings) -> Recipe:
 
 
 def with_recipe(settings: Settings, name: str) -> Settings:
-    """Return the settings with the recipe's own defaults."""
+    """Return the settings with the recipe's own defaults, for the network and the scene."""
     settings = dataclasses.replace(settings, recipe=name)
-    return dataclasses.replace(settings, **recipe_of(settings).defaults)
+    defaults = recipe_of(settings).defaults | OF_SCENE.get((name, settings.dataset), {})
+    return dataclasses.replace(settings, **defaults)
 
 
 def check_recipe(settings: Settings) -> None:
@@ -109,7 +153,7 @@ def learning_rate(settings: Settings, epochs_done: float) -> float:
     return settings.lr * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-def half_width(settings: Settings, epoch: int) -> int:
+def half_width(settings: Settings, recipe: Recipe, epoch: int) -> int:
     """Return the half-width p of the patches in an epoch, counted from 1."""
-    small = epoch <= recipe_of(settings).small_patches * settings.epoch
+    small = epoch <= recipe.small_patches * settings.epoch
     return settings.patch - 1 if small and settings.patch > 2 else settings.patch

@@ -20,13 +20,16 @@ class Settings:
     valid_split: float = 0.9
     optimizer: str | None = "adam"
     attention: str | None = None  # A2S2K-ResNet only
+    input: str | None = None  # SVM only
     split: str | tuple[str, str] = "random"
     per_class: int | None = None
+    validation: float | None = None
     seed: int = 1331
     batch_size: int | None = 16
     lr: float | None = 1e-3
     lr_decay: float | None = 1.0
     recipe: str | None = "paper"
+    preprocess: str | None = "pca"
     data_dir: str | None = None
     out: str | None = None
     overwrite: bool = False
@@ -38,7 +41,5 @@ class Settings:
 
     def network_arguments(self) -> dict:
         """Keyword arguments of the network's constructor beyond bands and classes."""
-        arguments = {"kernels": self.kernel}
-        if self.attention is not None:
-            arguments["attention"] = self.attention
-        return arguments
+        arguments = {"kernels": self.kernel, "attention": self.attention}
+        return {name: value for name, value in arguments.items() if value is not None}

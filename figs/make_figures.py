@@ -1,4 +1,4 @@
-"""The pictures of the README: ``python figs/make_figures.py``.
+"""The pictures of the README and of docs/: ``python figs/make_figures.py``.
 
 The maps are drawn from the published results, the diagrams from the networks themselves.
 """
@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT))
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
 from common.reporting.figures import encoded, maps
 from common.reporting.read_results import read_outcome
-from common.system.errors import OneLineParser, run_program
+from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import write_file
 from figs.architectures import draw_network
 from figs.blocks import draw_efr, draw_kernel_attention
@@ -25,7 +25,10 @@ RESULTS = ROOT / "results" / "published" / "IN_A2S2KResNet_paper"
 def result_maps(picture: Path) -> None:
     """Draw what the published run made of Indian Pines, as PNG."""
     shown = ("false colour", "ground truth", "classification", "errors")
-    figure = maps(read_outcome(RESULTS), shown)
+    outcome = read_outcome(RESULTS)
+    if outcome.false_colour is None:
+        raise InputError(f"{RESULTS}: no false_color.png, which the picture shows")
+    figure = maps(outcome, shown)
     write_file(picture, encoded(figure, "png", {"Software": None}))
 
 
@@ -40,7 +43,9 @@ def diagrams(folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw all of them; return the exit status."""
-    parser = OneLineParser(prog="make_figures.py", description="Draw the pictures of the README.")
+    parser = OneLineParser(
+        prog="make_figures.py", description="Draw the pictures of the documentation."
+    )
 
     def work() -> None:
         parser.parse_args(arguments)

@@ -1,5 +1,6 @@
 """What several test files use."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from numba.core.registry import cpu_target
 
 import common.run.experiment
 import common.run.map_scene
 from common.scenes.scene import data_directory
 from common.system.files import REPOSITORY
+from tests import kernel_cache  # noqa: F401
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
@@ -27,8 +30,14 @@ def pytest_addoption(parser):
     parser.addoption(
         "--full",
         action="store_true",
-        help="try the faults of tests/reliability as often as the README says, and note it",
+        help="try the faults of tests/reliability as often as docs/reliability.md says",
     )
+
+
+def pytest_collection_finish():
+    """Leave the packages' objects out of every search for garbage, which takes half a second."""
+    cpu_target.target_context.refresh()  # Numba's come when it first compiles
+    gc.freeze()
 
 
 def original(name: str) -> Path:

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from common.system.files import REPOSITORY
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OLDEST_PYTHON = PROJECT["requires-python"].removeprefix(">=")
 
@@ -24,7 +24,7 @@ def ranges(lines: list[str]) -> dict:
 
 def pins(file: str) -> dict[str, str]:
     """Package name → pinned version, of one requirements file without those it includes."""
-    lines = (REPOSITORY / file).read_text().splitlines()
+    lines = (REPOSITORY / file).read_text("utf-8").splitlines()
     specifiers = ranges([line for line in lines if not line.startswith(("#", "-r "))])
     assert all(re.fullmatch(r"==[\d.]+", str(s)) for s in specifiers.values()), file
     return {name: str(specifier).removeprefix("==") for name, specifier in specifiers.items()}
@@ -45,11 +45,14 @@ def test_pins_lie_in_the_ranges_of_pyproject(file, dependencies):
 
 
 def test_test_requirements_include_the_others():
-    assert "-r requirements.txt" in (REPOSITORY / "requirements-test.txt").read_text().splitlines()
+    assert (
+        "-r requirements.txt"
+        in (REPOSITORY / "requirements-test.txt").read_text("utf-8").splitlines()
+    )
 
 
 def test_conda_environment_has_the_same_versions():
-    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text("utf-8"))
     python, *packages = environment["dependencies"]
     pinned = pins("requirements.txt") | pins("requirements-test.txt")
     assert packages == [f"{CONDA_NAMES.get(name, name)}={pinned[name]}" for name in pinned]
@@ -58,15 +61,14 @@ def test_conda_environment_has_the_same_versions():
 
 def test_reading_a_geotiff_without_rasterio_names_the_tested_version():
     pinned = pins("requirements-test.txt")["rasterio"]
-    assert (
-        f"pip install rasterio=={pinned}"
-        in (REPOSITORY / "common/scenes/georeference.py").read_text()
-    )
+    assert f"pip install rasterio=={pinned}" in (
+        REPOSITORY / "common/scenes/georeference.py"
+    ).read_text("utf-8")
     [extra] = PROJECT["optional-dependencies"]["geotiff"]
     assert extra in PROJECT["optional-dependencies"]["test"]
 
 
 def test_setup_script_wants_the_same_python():
-    script = (REPOSITORY / "setup_script.sh").read_text()
+    script = (REPOSITORY / "setup_script.sh").read_text("utf-8")
     assert f"sys.version_info < ({OLDEST_PYTHON.replace('.', ', ')})" in script
     assert f"no Python >= {OLDEST_PYTHON} " in script

@@ -16,7 +16,7 @@ FLOORS = [*FOLDERS[:-1], "recipe", "layers", "settings", FOLDERS[-1]]
 def imported(path) -> set[str]:
     """The folders, or files at the root, of common/ that a file imports from."""
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}
@@ -42,4 +42,4 @@ def test_the_fast_layers_have_one_door():
     """What the rest may use of fast/ is what its __init__ shows."""
     outside = [p for p in (REPOSITORY / "common").rglob("*.py") if "fast" not in p.parts]
     for path in outside:
-        assert not re.search(r"common\.fast\.", path.read_text()), path
+        assert not re.search(r"common\.fast\.", path.read_text("utf-8")), path

@@ -1,14 +1,79 @@
-"""PyTorch's own convolutions, for the kinds that no faster form serves."""
+"""PyTorch's own layers in the layout that is fastest on a GPU, for where no other form serves."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.fast.feature_map import FeatureMap
+from common.layers import WeightedSum
+
 CHANNELS_LAST = torch.channels_last_3d
 
 
-def conv(module: nn.Conv3d, x: Tensor) -> Tensor:
-    """`nn.Conv3d` with channels-last output, in the module's ``compute_dtype``."""
+class Map(FeatureMap):
+    """A feature map as a tensor (batch, channels, rows, cols, bands), its kernels innermost.
+
+    `sums`, where known, are what the layer before found in passing; see `gpu/norm_kernels.py`.
+    """
+
+    def __init__(self, x: Tensor, sums: Tensor | None = None) -> None:
+        self.x, self.sums = x, sums
+
+    @classmethod
+    def of(cls, x: Tensor | FeatureMap) -> "Map":
+        """Return a map as it is, or one of a tensor."""
+        return (
+            x
+            if isinstance(x, Map) and not x.is_seen
+            else cls(x.seen() if isinstance(x, Map) else x)
+        )
+
+    def own(self) -> Tensor:
+        return self.x.float() if self.x.dtype == torch.bfloat16 else self.x
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.x.shape
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.x.requires_grad
+
+    def mean(self, *arguments, **keywords) -> Tensor:
+        if self.x.dtype == torch.bfloat16 and not self.is_seen:
+            return self.x.mean(*arguments, **{"dtype": torch.float32} | keywords)
+        return super().mean(*arguments, **keywords)
+
+    def transpose(self, one: int, other: int) -> "Map | Tensor":
+        """Exchange two axes; of kernels and bands, one of them single, nothing is moved."""
+        if self.is_seen or {one, other} != {1, 4} or 1 not in (self.shape[1], self.shape[4]):
+            return self.seen().transpose(one, other)
+        return Map(self.x.transpose(one, other))
+
+
+def conv(module: nn.Conv3d, x: Tensor | Map) -> Map:
+    """`nn.Conv3d`, in the module's ``compute_dtype``."""
+    return Map(convolved(module, Map.of(x).x))
+
+
+def batch_norm_relu(
+    module: nn.BatchNorm3d, x: Tensor | Map, shortcut: Tensor | Map | None = None
+) -> Map:
+    """`BatchNormReLU`, or a batch norm alone."""
+    own = (x,) if shortcut is None else (x, shortcut)
+    return Map(type(module).forward(module, *(Map.of(z).x for z in own)))
+
+
+def weighted_sum(
+    module: WeightedSum, *maps: Tensor | Map, shortcut: Tensor | Map | None = None
+) -> Map:
+    """`WeightedSum`."""
+    shortcut = None if shortcut is None else Map.of(shortcut).x
+    return Map(type(module).forward(module, *(Map.of(x).x for x in maps), shortcut=shortcut))
+
+
+def convolved(module: nn.Conv3d, x: Tensor) -> Tensor:
+    """Convolve a tensor, to one with its kernels innermost."""
     # contiguous() would not do: with one input channel the two layouts look alike to it.
     x = x.to(module.compute_dtype, memory_format=CHANNELS_LAST)
     weight, bias = (t if t is None else t.to(x.dtype) for t in (module.weight, module.bias))

@@ -21,13 +21,17 @@ from common.reporting.figures import (
 )
 from common.reporting.pictures import png
 from common.reporting.read_results import Outcome, read_outcome
-from common.reporting.report import percent, split_count, split_name
+from common.reporting.report import numbers_in_maps, percent, split_count, split_name
 from common.system.errors import OneLineParser, damage_in_one_line, run_program
 from common.system.files import write_file
 from common.system.flags import file_name
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-MODEL_NAMES = {"A2S2KResNet": "A2S2K-ResNet"}
+MODEL_NAMES = {
+    "A2S2KResNet": "A2S2K-ResNet",
+    "SSRNKeras": "SSRN, Keras form",
+    "SSRNLeaky": "SSRN, later PyTorch form",
+}
 SCORES = {
     "oa": "overall accuracy, %",
     "aa": "average accuracy, %",
@@ -83,7 +87,7 @@ def page(outcome: Outcome, figures: dict[str, Figure]) -> str:
         headline=[_score(report, name, title) for name, title in SCORES.items()]
         if report["oa"]
         else [],
-        warnings=_leak_warning(report["split"]),
+        warnings=report.get("notes", []) + _leak_warning(report["split"]),
         map_width="15rem" if cols <= rows * 2 else "24rem",
         maps=_maps(panels),
         legend=_legend(report),
@@ -108,11 +112,16 @@ def _subtitle(report: dict) -> list[str]:
         lines += [
             f"{split_count(split, 'train')} training, {split_count(split, 'val')} validation, "
             f"{split_count(split, 'test')} test pixels; split: {split_name(settings, split)}",
-            f"{iterations}, seeds from {settings['seed']}; {report['date'][:10]}",
+            f"{iterations}, seeds {_seeds(report, settings)}; {report['date'][:10]}",
         ]
     else:
         lines += [f"no ground truth: mapped only; {report['date'][:10]}"]
     return lines
+
+
+def _seeds(report: dict, settings: dict) -> str:
+    seeds = report.get("seeds")  # where they are not one after the other
+    return " and ".join(map(str, seeds)) if seeds else f"from {settings['seed']}"
 
 
 def _score(report: dict, name: str, title: str) -> dict:
@@ -152,8 +161,10 @@ def _maps(panels: dict[str, np.ndarray]) -> list[dict]:
 
 
 def _legend(report: dict) -> list[dict]:
-    named = zip(report["class_names"], report["class_colours"], strict=True)
-    return [{"number": n, "name": name, "colour": c} for n, (name, c) in enumerate(named, 1)]
+    named = zip(
+        numbers_in_maps(report), report["class_names"], report["class_colours"], strict=True
+    )
+    return [{"number": n, "name": name, "colour": colour} for n, name, colour in named]
 
 
 def _keys(outcome: Outcome, panels: dict[str, np.ndarray]) -> list[dict]:

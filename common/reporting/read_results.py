@@ -45,14 +45,15 @@ class Outcome:
         What ``report.json`` holds.
     ground_truth : integer array (rows, cols) or None
         0 where unlabelled.
-    false_colour : uint8 array (rows, cols, 3)
+    false_colour : uint8 array (rows, cols, 3) or None
+        None where ``false_color.png`` is not there.
     iterations : list of IterationFiles
         One per finished iteration.
     """
 
     report: dict
     ground_truth: np.ndarray | None
-    false_colour: np.ndarray
+    false_colour: np.ndarray | None
     iterations: list[IterationFiles]
 
     @property
@@ -109,7 +110,9 @@ def _array(path: Path) -> np.ndarray | None:
     return np.lib.format.open_memmap(path, mode="r") if path.is_file() else None
 
 
-def _picture(path: Path) -> np.ndarray:
+def _picture(path: Path) -> np.ndarray | None:
+    if not path.is_file():
+        return None
     with Image.open(path, formats=["PNG"]) as image:  # others may start programs, as EPS does
         return np.asarray(image.convert("RGB"))
 
@@ -117,6 +120,6 @@ def _picture(path: Path) -> np.ndarray:
 def _history(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}

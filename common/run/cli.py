@@ -10,12 +10,13 @@ from torch import nn
 from common.recipe import RECIPES, check_recipe, with_recipe
 from common.run.experiment import train_and_test
 from common.samples.make_splits import check_split_flags, split_setting
+from common.samples.preprocess import PREPROCESSINGS
 from common.scenes.scene import Scene
 from common.scenes.scene_file import SCENES, scene_name
 from common.settings import Settings
 from common.system.device import PRECISIONS, choose_device
 from common.system.errors import OneLineParser, run_program
-from common.system.flags import count, decay, file_name, positive, share
+from common.system.flags import count, count_or_share, decay, file_name, positive, share
 from common.system.memory import told_if_memory_is_short
 from common.training.classifier import Classifier
 from common.training.optimizers import OPTIMIZERS
@@ -86,9 +87,11 @@ def run_script(
 def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
     """Settings from the command line; the recipe comes first, for other defaults depend on it."""
     if defaults.recipe is not None:
-        recipe = OneLineParser(add_help=False)
-        add_recipe(recipe, default=defaults.recipe)
-        defaults = with_recipe(defaults, recipe.parse_known_args(arguments)[0].recipe)
+        first = OneLineParser(add_help=False)
+        add_recipe(first, default=defaults.recipe)
+        add_dataset(first, default=defaults.dataset)
+        known, _ = first.parse_known_args(arguments)
+        defaults = with_recipe(dataclasses.replace(defaults, dataset=known.dataset), known.recipe)
     given = vars(build_parser(defaults).parse_args(arguments))
     if "split" in given:
         given["split"] = split_setting(given["split"])
@@ -119,14 +122,19 @@ def build_parser(defaults: Settings) -> argparse.ArgumentParser:
         epilog="Of a flag given twice the last counts.",
     )
     add = parser.add_argument
-    add("-d", "--dataset", type=scene_name, help=f"the scene: {', '.join(SCENES)} or a .yaml file")
+    add_dataset(parser)
     add("-i", "--iter", type=count(1, 1000), help="iterations; iteration n uses seed --seed + n")
     add("-p", "--patch", type=count(2), help="patch half-width: patches are (2p+1)×(2p+1)")
     add("-vs", "--valid_split", type=share, help="share of labelled pixels NOT trained on")
     add("--per-class", type=count(1), metavar="N", help="train on N pixels of each class instead")
-    split_help = "random, disjoint, or two label maps: FILE or FILE.mat:variable"
+    validation_help = "validation pixels: a number, or a share of the labelled ones; else as train"
+    add("--validation", type=count_or_share, metavar="N", help=validation_help)
+    split_help = "random, authors, disjoint, or two label maps: FILE or FILE.mat:variable"
     add("--split", nargs="+", type=file_name, metavar="SPLIT", help=split_help)
     add("--seed", type=count(0, 2**32 - 10**6), help="seed of the first iteration")
+    if defaults.input is not None:
+        input_help = "what is classified: a pixel's spectrum, or the patch around it"
+        add("--input", choices=["spectrum", "patch"], help=input_help)
     if defaults.recipe is not None:
         add_network_flags(parser, defaults)
     data_help = f"where {', '.join(SCENES)} lie, else $HSI_DATA_DIR, else dataset/"
@@ -145,7 +153,8 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     """Add the flags that only networks have."""
     add = parser.add_argument
     add("-e", "--epoch", type=count(1), help="epochs at most")
-    add("-k", "--kernel", type=count(1, 1024), help="kernels per stage")
+    if defaults.kernel is not None:
+        add("-k", "--kernel", type=count(1, 1024), help="kernels per stage")
     add("-o", "--optimizer", choices=sorted(OPTIMIZERS), help="optimizer")
     if defaults.attention is not None:
         choices = ["paper", "official"]
@@ -154,6 +163,8 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     add("--lr", type=positive, help="learning rate")
     add("--lr-decay", type=decay, help="factor on the learning rate per epoch")
     add_recipe(parser)
+    preprocess_help = "PCA and scale, each band standardised, or nothing; README names all"
+    add("--preprocess", choices=list(PREPROCESSINGS), help=preprocess_help)
     add(
         "--weights",
         type=file_name,
@@ -166,7 +177,13 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     )
 
 
+def add_dataset(parser: argparse.ArgumentParser, **options) -> None:
+    """Add the flag of the scene, on which a recipe's defaults depend."""
+    text = f"the scene: {', '.join(SCENES)} or a .yaml file"
+    parser.add_argument("-d", "--dataset", type=scene_name, help=text, **options)
+
+
 def add_recipe(parser: argparse.ArgumentParser, **options) -> None:
     """Add the flag that other flags' defaults depend on."""
-    text = "the paper's training, or a much shorter one with its own -e and --lr"
+    text = "the paper's training, a much shorter one, or that of SSRN's authors, with own defaults"
     parser.add_argument("--recipe", choices=list(RECIPES), help=text, **options)

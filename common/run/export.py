@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from common.system.errors import InputError, OneLineParser, run_program
-from common.system.files import REPOSITORY, write_file
+from common.system.files import REPOSITORY, check_is_file, write_file
 from common.system.flags import file_name
 from common.training.weights_file import Weights, check_state, load_weights
 
 OPSET = 18
+FOLDERS = ("SSRN", "baselines")  # of networks, besides those with a folder of their own
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 BATCH_SIZES = (1, 2, 7, 32)  # tried in the check
 USAGE = (
@@ -68,8 +70,10 @@ class ExportError(Exception):
     """What was exported does not compute what PyTorch computes."""
 
 
-def export(weights_file: Path, onnx_file: Path) -> Agreement:
+def export(weights_file: Path, onnx_file: Path, network_file: Path | None = None) -> Agreement:
     """Write the network in `weights_file` as `onnx_file`, if it passes the check.
+
+    Its class is that of the file's name in `network_file`, else in this repository.
 
     Raises
     ------
@@ -84,8 +88,9 @@ def export(weights_file: Path, onnx_file: Path) -> Agreement:
     if not onnx_file.parent.is_dir():
         raise InputError(f"{onnx_file}: no such folder to write to")
     weights = load_weights(weights_file)
-    check_state(network_class(weights.model), weights, str(weights_file))
-    network, notes, shape = trained_network(weights), metadata(weights), patch_shape(weights)
+    kind = network_class(weights.model, network_file)
+    check_state(kind, weights, str(weights_file))
+    network, notes, shape = trained_network(kind, weights), metadata(weights), patch_shape(weights)
     model = onnx_model(network, shape, notes)
     agreement = compare(model, network, shape)
     if not agreement.close:
@@ -106,34 +111,49 @@ def check_packages() -> None:
         )
 
 
-def trained_network(weights: Weights) -> nn.Module:
+def trained_network(kind: type[nn.Module], weights: Weights) -> nn.Module:
     """Build the plain network with its trained weights: float32, CPU, evaluation mode."""
-    network = network_class(weights.model)(**weights.network)
+    network = kind(**weights.network)
     network.load_state_dict(weights.state)
     return network.float().eval()
 
 
-def network_class(name: str) -> type[nn.Module]:
-    """Return the class `name` of the file ``<name>/<name>.py`` of this repository.
+def network_class(name: str, file: Path | None = None) -> type[nn.Module]:
+    """Return the network class `name` of a file, or of this repository's ``<folder>/<name>.py``.
 
-    A weights file may come from anyone: its `name` chooses among the repository's own files, and
-    nothing else on Python's path is looked at.
+    A weights file may come from anyone: its `name` chooses among the repository's own files that
+    hold such a class, and nothing else on Python's path is looked at.
 
     Raises
     ------
     InputError
         There is no such file or no such class in it.
     """
-    file = REPOSITORY / str(name) / f"{name}.py"
-    if not (isinstance(name, str) and name.isidentifier() and file.is_file()):
-        raise InputError(f"network {name!r}: this repository has no {name}/{name}.py")
-    spec = importlib.util.spec_from_file_location(f"{name}.{name}", file)
+    if file is None:
+        file = _own_file(name)
+    else:
+        check_is_file(file, f"--network {file}")
+    spec = importlib.util.spec_from_file_location(f"{file.parent.name}.{file.stem}", file)
+    if spec is None:
+        raise InputError(f"--network {file}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     network = getattr(module, name, None)
     if not (isinstance(network, type) and issubclass(network, nn.Module)):
-        raise InputError(f"network {name!r}: {name}/{name}.py has no torch.nn.Module of that name")
+        raise InputError(f"network {name!r}: {file} has no torch.nn.Module of that name")
     return network
+
+
+def _own_file(name: str) -> Path:
+    """The file of this repository that has a class of that name, and is called so too."""
+    files = sorted(REPOSITORY.glob(f"*/{name}.py")) if str(name).isidentifier() else []
+    for file in files:
+        if re.search(rf"^class {name}\b", file.read_text("utf-8"), flags=re.MULTILINE):
+            return file
+    raise InputError(
+        f"network {name!r}: this repository has no {name}.py with such a class; name its file with "
+        f"--network"
+    )
 
 
 def patch_shape(weights: Weights) -> tuple[int, int, int, int]:
@@ -148,6 +168,7 @@ def metadata(weights: Weights) -> dict[str, str]:
         "model": weights.model,
         "dataset": weights.settings["dataset"],
         "class_names": json.dumps(weights.class_names),
+        "labels": json.dumps(weights.labels),
         "patch_size": str(patch_shape(weights)[1]),
         "bands": json.dumps(weights.bands),
         "mean": json.dumps(weights.preprocessing.mean.tolist()),
@@ -262,11 +283,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = OneLineParser(prog="python -m common export", description=__doc__.split(":")[0])
     parser.add_argument("weights", type=file_name, help="run_<n>/weights.pt of a training run")
     parser.add_argument("onnx", type=file_name, help="file to write, .onnx")
+    own_help = "Python file with the network's class, where it is not one of this repository"
+    parser.add_argument("--network", type=file_name, metavar="FILE", help=own_help)
 
     def work() -> int:
         flags = parser.parse_args(arguments)
         try:
-            print(export(Path(flags.weights), Path(flags.onnx)))
+            own = flags.network and Path(flags.network)
+            print(export(Path(flags.weights), Path(flags.onnx), own))
         except ExportError as error:
             print(f"{parser.prog}: error: {error}", file=sys.stderr)
             return 1

@@ -104,6 +104,8 @@ def _settings_of(weights: Weights, settings: Settings) -> Settings:
     """Let the file say what the flags cannot change."""
     names = ("patch", "kernel", "attention", "valid_split", "split", "per_class")
     kept = {name: weights.settings[name] for name in names}
+    # which files of before these flags have not
+    kept |= {name: weights.settings.get(name) for name in ("validation", "preprocess")}
     return dataclasses.replace(settings, **kept, seed=weights.seed, iter=1)
 
 
@@ -114,7 +116,8 @@ def _without_ground_truth(
     if settings.map == "none":
         raise InputError(f"--map none: {settings.dataset} has no ground truth to test on either")
     names, colours = tuple(weights.class_names), tuple(weights.colours)
-    scene = dataclasses.replace(scene, class_names=names, colours=colours)
+    labels = tuple(weights.labels)
+    scene = dataclasses.replace(scene, class_names=names, colours=colours, file_labels=labels)
     return scene, dataclasses.replace(settings, map="all")
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.samples.random_split import Split, training_count
+from common.samples.random_split import Split, training_count, validation_count
 from common.system.errors import InputError
 
 BLOCK_SIDES = (4, 2, 1)  # in patch widths
@@ -15,6 +15,7 @@ def disjoint_split(
     half_width: int,
     seed: int,
     per_class: int | None = None,
+    validation: float | None = None,
 ) -> Split:
     """Draw training and validation pixels from blocks, and test on what is far enough from them.
 
@@ -30,8 +31,8 @@ def disjoint_split(
     ----------
     labels : int array (rows, cols)
         Ground truth, 0 where unlabelled.
-    valid_split, per_class
-        See `common.samples.random_split.training_count`.
+    valid_split, per_class, validation
+        See `training_count` and `validation_count` of `common.samples.random_split`.
     half_width : int
         p; patches are (2p + 1) × (2p + 1) pixels.
     seed : int
@@ -60,7 +61,13 @@ def disjoint_split(
     train, rest = np.concatenate(train), np.concatenate(rest)
     generator.shuffle(train)
     generator.shuffle(rest)
-    split = Split(train=train, val=rest[: len(train)], test=np.empty(0, np.int64))
+    validated = validation_count(validation, counts[1:].sum(), len(train))
+    if validation is not None and validated > len(rest):
+        raise InputError(
+            f"--validation {validation}: --split disjoint has {len(rest)} pixels to validate "
+            f"{validated} with; use fewer"
+        )
+    split = Split(train=train, val=rest[:validated], test=np.empty(0, np.int64))
     near = maximum_filter(split.as_map(labels.shape), size=4 * half_width + 1, mode="constant") > 0
     test = np.flatnonzero((labels > 0) & ~near)
     if not (len(split.train) and len(split.val) and len(test)):

@@ -1,6 +1,6 @@
-"""Preprocessing of the cube: PCA rotation, then every component to zero mean and unit variance."""
+"""Preprocessing of the cube: what each spectrum goes through before a classifier sees it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ class Preprocessing:
     ----------
     mean : float64 array (bands,)
     matrix : float64 array (bands, bands)
-        PCA rotation with each column divided by its component's standard deviation.
+        What a spectrum without its mean is multiplied by: of PCA the rotation, with each column
+        divided by its component's standard deviation; else diagonal.
     """
 
     mean: np.ndarray
@@ -42,8 +43,7 @@ def fit_pca_scaling(cube: np.ndarray, valid: np.ndarray | None = None) -> Prepro
         Which pixels to fit it on; all if left out.
     """
     bands = cube.shape[2]
-    pixels = cube[..., 0].size if valid is None else np.count_nonzero(valid)
-    mean = sum(block.sum(axis=0) for block in pixel_blocks(cube, valid)) / pixels
+    mean, pixels = _mean(cube, valid)
     covariance = np.zeros((bands, bands))
     for block in pixel_blocks(cube, valid):
         centred = block - mean
@@ -60,6 +60,52 @@ def fit_pca_scaling(cube: np.ndarray, valid: np.ndarray | None = None) -> Prepro
     return Preprocessing(mean=mean, matrix=rotation * scale)
 
 
+def fit_standardising(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
+    """Fit every band's mean and standard deviation (population): to zero mean and unit variance.
+
+    A band without variance becomes zero.  The parameters are those of `fit_pca_scaling`.
+    """
+    mean, pixels = _mean(cube, valid)
+    squares = sum(((block - mean) ** 2).sum(axis=0) for block in pixel_blocks(cube, valid))
+    std = np.sqrt(squares / pixels)
+    varies = std > 10 * np.abs(mean) * np.finfo(np.float64).eps
+    return Preprocessing(mean, np.diag(np.where(varies, 1 / np.where(varies, std, 1), 0)))
+
+
+def fit_centring(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
+    """Fit every band's mean, which it loses, and the cube's largest value, which divides them all.
+
+    The input of the SSRN authors' later code, see ``SSRN/SSRNLeaky.py``.
+    """
+    mean, _ = _mean(cube, valid)
+    _, largest = _extremes(cube, valid)
+    return Preprocessing(mean, np.eye(len(mean)) / (largest or 1))
+
+
+def fit_range(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
+    """Fit the cube's smallest and largest value, which become 0 and 1 in all bands.
+
+    The input of Chen et al.'s stacked auto-encoder, see ``baselines/SAE.py``.
+    """
+    smallest, largest = _extremes(cube, valid)
+    bands = cube.shape[2]
+    return Preprocessing(np.full(bands, smallest), np.eye(bands) / (largest - smallest or 1))
+
+
+def fit_nothing(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
+    """Return the transform that leaves spectra as they are."""
+    return Preprocessing(np.zeros(cube.shape[2]), np.eye(cube.shape[2]))
+
+
+PREPROCESSINGS: dict[str, Callable[..., Preprocessing]] = {  # what ``--preprocess`` names
+    "pca": fit_pca_scaling,
+    "standardise": fit_standardising,
+    "centre": fit_centring,
+    "range": fit_range,
+    "none": fit_nothing,
+}
+
+
 def pixel_blocks(cube: np.ndarray, valid: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """Yield float64 blocks (pixels, bands) of the cube's valid pixels, row by row."""
     pixels = cube.reshape(-1, cube.shape[2])
@@ -68,3 +114,15 @@ def pixel_blocks(cube: np.ndarray, valid: np.ndarray | None = None) -> Iterator[
         if valid is not None:
             block = block[valid.ravel()[start : start + PIXELS_PER_BLOCK]]
         yield block.astype(np.float64)
+
+
+def _mean(cube: np.ndarray, valid: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """Mean of every band over the valid pixels, and how many these are."""
+    pixels = cube[..., 0].size if valid is None else np.count_nonzero(valid)
+    return sum(block.sum(axis=0) for block in pixel_blocks(cube, valid)) / pixels, pixels
+
+
+def _extremes(cube: np.ndarray, valid: np.ndarray | None) -> tuple[float, float]:
+    """Smallest and largest value of the valid pixels."""
+    ends = np.array([(b.min(), b.max()) for b in pixel_blocks(cube, valid) if b.size])
+    return ends[:, 0].min(), ends[:, 1].max()

@@ -1,6 +1,7 @@
 """Which labelled pixels train, which validate and which test."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,10 +45,29 @@ def training_count(pixels: int, valid_split: float, per_class: int | None) -> in
     return max(int((1 - valid_split) * pixels), MIN_TRAIN_PER_CLASS)
 
 
+def authors_training_count(pixels: int, valid_split: float, per_class: int | None) -> int:
+    """The same by the rule of SSRN's authors, which rounds up and has no minimum."""
+    if per_class is not None:
+        return training_count(pixels, valid_split, per_class)
+    return pixels - int(valid_split * pixels)
+
+
+def validation_count(validation: float | None, labelled: int, trained: int) -> int:
+    """How many pixels validate: a number, a share of the `labelled` ones, or as many as train."""
+    if validation is None:
+        return trained
+    return validation if isinstance(validation, int) else max(1, round(validation * labelled))
+
+
 def random_split(
-    labels: np.ndarray, valid_split: float, seed: int, per_class: int | None = None
+    labels: np.ndarray,
+    valid_split: float,
+    seed: int,
+    per_class: int | None = None,
+    validation: float | None = None,
+    count: Callable[[int, float, int | None], int] = training_count,
 ) -> Split:
-    """Draw the released A2S2K-ResNet code's random split, bit for bit.
+    """Draw the released A2S2K-ResNet code's random split, bit for bit, or that of SSRN's authors.
 
     Of each class in label order, ``max(int((1 - valid_split) * n), 3)`` pixels train.  As many
     pixels as train, taken from the end of the shuffled rest, validate; the others test.
@@ -63,6 +83,10 @@ def random_split(
         Seed of numpy's legacy generator, which is what the released code draws from.
     per_class : int, optional
         Training pixels of every class, instead of a share; see `training_count`.
+    validation : int or float, optional
+        Validation pixels, see `validation_count`.
+    count : callable
+        `training_count`, or `authors_training_count` for the split of SSRN's authors.
 
     Raises
     ------
@@ -75,23 +99,27 @@ def random_split(
     for label in range(1, flat_labels.max() + 1):
         indices = np.flatnonzero(flat_labels == label)
         generator.shuffle(indices)
-        count = training_count(len(indices), valid_split, per_class)
-        train.append(indices[:count])
-        rest.append(indices[count:])
+        trained = count(len(indices), valid_split, per_class)
+        train.append(indices[:trained])
+        rest.append(indices[trained:])
     train, rest = np.concatenate(train), np.concatenate(rest)
     generator.shuffle(train)
     generator.shuffle(rest)
-    if len(rest) <= len(train):
+    validated = validation_count(validation, len(train) + len(rest), len(train))
+    if len(rest) <= validated:
         flag, cure = f"-vs {valid_split}", "use a larger -vs"
         if len(train) <= MIN_TRAIN_PER_CLASS * flat_labels.max():
             cure = f"label more than {2 * MIN_TRAIN_PER_CLASS} pixels of each class"
         if per_class is not None:
             flag, cure = f"--per-class {per_class}", "use fewer"
+        if validation is not None:
+            flag, cure = f"--validation {validation}", "use fewer"
+        many = "as many" if validation is None else f"{validated}"
         raise InputError(
-            f"{flag}: {len(train)} of the {len(train) + len(rest)} labelled pixels train and as "
-            f"many validate, which leaves none to test; {cure}"
+            f"{flag}: {len(train)} of the {len(train) + len(rest)} labelled pixels train and "
+            f"{many} validate, which leaves none to test; {cure}"
         )
-    return Split(train=train, val=rest[-len(train) :], test=rest[: -len(train)])
+    return Split(train=train, val=rest[-validated:], test=rest[:-validated])
 
 
 def fixed_split(train_map: np.ndarray, test_map: np.ndarray, seed: int) -> Split:

@@ -1,8 +1,9 @@
 """Fetch the benchmark scenes: verified, resumable, from a mirror where the first address fails.
 
-Run as `python -m common download [IN UP KSC SV] [--data-dir DIR]`; where each file lies and
-which git blob id it must have stands in `common/scenes/*.yaml`.  A download grows in
-`<name>.part` and gets its name only once its bytes are the right ones.
+Run as `python -m common download [IN UP KSC SV weights] [--data-dir DIR]`; where each file lies and
+which git blob id it must have stands in `common/scenes/benchmarks/*.yaml`.  `weights` are those of
+SSRN that its authors released, for `SSRN/released.py`, in the folder `weights/`.  A download grows
+in `<name>.part` and gets its name only once its bytes are the right ones.
 """
 
 import hashlib
@@ -28,6 +29,25 @@ TRIES = 3  # connections to one address for one file
 CHUNK = 1 << 18  # bytes
 LARGEST = 1 << 28  # bytes; no scene's file has half of that
 GO_ON = "The same command goes on where this one stopped."
+WEIGHTS = "weights"  # what is fetched by this name, and the folder that it goes to
+SSRN, SSTN = (f"https://github.com/zilongzhong/{name}/raw/HEAD" for name in ("SSRN", "SSTN"))
+WEIGHTS_FILES = [
+    {
+        "name": "Indian_best_RES_3D_SS4_10_1.hdf5",
+        "git_blob": "fe7c6a96c807569bd706b06d643ac90732795a5f",
+        "addresses": [f"{SSRN}/models/Indian_best_RES_3D_SS4_10_1.hdf5"],
+    },
+    {
+        "name": "UP_best_RES_3D_SS4_5_1.hdf5",
+        "git_blob": "31f0ac4bb9c6a0a5331f303e2c245f70e705d0cd",
+        "addresses": [f"{SSRN}/models/UP_best_RES_3D_SS4_5_1.hdf5"],
+    },
+    {
+        "name": "SSTN_IN_SSRN_sample200.pth",
+        "git_blob": "d08a1cc804946a298912ef5a4e66f4e7052058b6",
+        "addresses": [f"{SSTN}/pretrained_models/IN-SSRN/SSRN_sample200.pth"],
+    },
+]
 
 
 class DownloadError(InputError):
@@ -201,15 +221,20 @@ def fetch(
 
 
 def download(scenes: Sequence[str], folder: Path, wait: float = 1.0) -> None:
-    """Fetch every file of `scenes` into `folder`; InputError says what is missing and why."""
+    """Fetch every file of `scenes` into `folder`; InputError says what is missing and why.
+
+    `WEIGHTS` may stand among them.
+    """
     unreachable: dict[str, str] = {}
     missing, offline = {}, True  # file name → the whole story
     path = folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for scene in scenes:
-            for file in built_in(scene)["files"]:
-                path = folder / file["name"]
+            inside = folder / WEIGHTS if scene == WEIGHTS else folder
+            inside.mkdir(exist_ok=True)
+            for file in WEIGHTS_FILES if scene == WEIGHTS else built_in(scene)["files"]:
+                path = inside / file["name"]
                 try:
                     fetch(path, file["git_blob"], file["addresses"], unreachable, wait)
                 except DownloadError as error:
@@ -232,14 +257,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 all there, 2 told in a line, 130 stopped."""
     parser = OneLineParser(prog="python -m common download", description=__doc__.split("\n")[0])
     parser.add_argument(
-        "scene", nargs="*", type=scene_name, help=f"{', '.join(SCENES)}; default: all of them"
+        "scene",
+        nargs="*",
+        type=scene_name,
+        help=f"{', '.join(SCENES)} (default: all of them), or weights: SSRN's released ones",
     )
     parser.add_argument("--data-dir", type=file_name, help="default: $HSI_DATA_DIR, else dataset/")
 
     def work() -> None:
         flags = parser.parse_args(arguments)
-        if unknown := [key for key in flags.scene if key not in SCENES]:
-            raise InputError(f"unknown scene {unknown[0]!r}: there are {', '.join(SCENES)}")
+        names = (*SCENES, WEIGHTS)
+        if unknown := [key for key in flags.scene if key not in names]:
+            raise InputError(f"unknown scene {unknown[0]!r}: there are {', '.join(names)}")
         download(flags.scene or SCENES, data_directory(flags.data_dir))
 
     return run_program(parser.prog, work, interrupted=f". {GO_ON}")

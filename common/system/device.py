@@ -88,7 +88,7 @@ def describe_environment(device: torch.device) -> dict:
 
 def _processor_name() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
         return names[0]
     except (OSError, IndexError):  # not Linux, or a processor that does not say

@@ -63,6 +63,8 @@ def run_program(program: str, work: Callable[[], int | None], interrupted: str) 
     written, told in one line on stderr.  130 or 143: interrupted by Ctrl-C or SIGTERM, and
     `interrupted` says what now.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # characters that the terminal lacks become '?'
+        sys.stdout.reconfigure(errors="replace")
     try:
         with interruptible():
             return work() or 0

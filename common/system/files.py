@@ -4,14 +4,18 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from common.system.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # Windows
+except ImportError:
+    import msvcrt  # Windows
+
     fcntl = None
 
 UNFINISHED = ".unfinished_"  # how names begin of files and folders until they are whole
@@ -68,26 +72,35 @@ def remove_unfinished(folder: Path) -> None:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Hold a lock file, or say False where another process holds it; it goes with the block."""
-    with open(path, "w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
+    with open(path, "ab") as file:
+        if not _lock(file):
+            yield False
+            return
         try:
             yield True
         finally:
+            if fcntl is None:  # where no open file can be removed
+                file.close()
             path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def one_process_at_a_time(name: str) -> Iterator[None]:
-    """Wait until no other process of this user is in a block of that name."""
-    if fcntl is None:
+    """Wait until no other process of this user is in a block of that name, which may be a path."""
+    user = os.getuid() if hasattr(os, "getuid") else ""  # Windows has a folder for each user
+    with open(Path(tempfile.gettempdir(), f"{name}-{user}.lock"), "ab") as file:
+        while not _lock(file):
+            time.sleep(0.02)
         yield
-        return
-    path = Path(tempfile.gettempdir(), f"{name}-{os.getuid()}.lock")
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file until it is closed; False where another process has locked it."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

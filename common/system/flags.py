@@ -31,6 +31,16 @@ def share(text: str) -> float:
     return value
 
 
+def count_or_share(text: str) -> int | float:
+    """Read a whole number from 1 on, or a number strictly between 0 and 1."""
+    try:
+        return count(1)(text) if text.isdigit() else share(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither a whole number from 1 on nor a share between 0 and 1"
+        ) from None
+
+
 def positive(text: str) -> float:
     """Read a finite number above 0."""
     value = _number(text)

@@ -14,15 +14,6 @@ class Terminated(KeyboardInterrupt):
 EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 
-def end_silently_until_main() -> None:
-    """Let Ctrl-C end the process as SIGTERM does: at once, for nothing has been done yet.
-
-    A script calls it before it imports PyTorch, which takes seconds.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not so in the background
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Raise `EXCEPTIONS` at the first Ctrl-C or SIGTERM; files are tidied up undisturbed.

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import gc
 import math
 import os
 from collections.abc import Iterator
@@ -66,15 +65,6 @@ def _glibc() -> ctypes.CDLL | None:
     except OSError:
         return None
     return libc if hasattr(libc, "gnu_get_libc_version") else None
-
-
-def collect_garbage_rarely() -> None:
-    """Let Python search for circles of objects less often; call it before PyTorch is imported.
-
-    The searches go through the several 100,000 objects of the packages again and again, which
-    takes a second of a short run, and here nothing large is in a circle.
-    """
-    gc.set_threshold(50_000, 20, 20)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -18,11 +18,14 @@ TEST = 3  # the value of test pixels in split.npy
 # Settings by which methods of one model may differ, the most telling first, in words.
 DISTINGUISHING = {
     "attention": "{} attention",
+    "input": "{} input",
     "recipe": "{} recipe",
+    "preprocess": "{} preprocessing",
     "precision": "{}",
     "split": "{} split",
     "per_class": "{} per class",
     "valid_split": "-vs {}",
+    "validation": "validation {}",
     "patch": "patch {}",
     "kernel": "{} kernels",
     "optimizer": "{}",
@@ -75,6 +78,10 @@ class Method:
     train_pixels: np.ndarray
     test_sha256: tuple[str, ...]
     asked: int
+
+    def named(self, name: str) -> "Method":
+        """Return the same method under another name."""
+        return dataclasses.replace(self, name=name)
 
     def splits(self) -> dict[tuple[int, str], int]:
         """Number of each iteration by its seed and the checksum of its test pixels."""
@@ -195,7 +202,7 @@ def with_distinct_names(methods: Sequence[Method]) -> list[Method]:
         for i in group:
             titles[i] += (str(methods[i].directory),)
     names = [title[0] + (f" ({', '.join(title[1:])})" if title[1:] else "") for title in titles]
-    return [dataclasses.replace(m, name=name) for m, name in zip(methods, names, strict=True)]
+    return [method.named(name) for method, name in zip(methods, names, strict=True)]
 
 
 def _tied(titles: list[tuple[str, ...]]) -> list[list[int]]:

@@ -5,7 +5,6 @@ tests of significance between the first method, or that of ``--reference``, and 
 """
 
 import argparse
-import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -139,7 +138,7 @@ def named(methods: Sequence[Method], names: str | None) -> list[Method]:
         raise InputError(f"--names {names}: {len(titles)} for {len(methods)} results directories")
     if len(set(titles)) < len(titles) or "" in titles:
         raise InputError(f"--names {names}: every method needs a name of its own")
-    return [dataclasses.replace(m, name=title) for m, title in zip(methods, titles, strict=True)]
+    return [method.named(title) for method, title in zip(methods, titles, strict=True)]
 
 
 def against_reference(methods: Sequence[Method], reference: str | None) -> list[Comparison]:

@@ -1,20 +1,36 @@
-"""The README's tables, made from the published results and the benchmarks' tables.
+"""The tables of the README and of docs/, made from the published results and the benchmarks.
 
-Run as ``python -m common readme``: it rewrites the lines of README.md between the marks,
-and the `report.txt` beside each `report.json`.  With ``--check`` it writes nothing and fails
-where a table is not up to date.
+Run as ``python -m common readme``: it rewrites the lines between the marks of each file, and the
+`report.txt` beside each `report.json`.  With ``--check`` it writes nothing and fails where a table
+is not up to date.
 """
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
 from common.recipe import with_recipe
 from common.reporting.report import report_text, split_count
 from common.settings import Settings
-from common.system.errors import OneLineParser, run_program
-from common.system.files import REPOSITORY, write_file
+from common.system.errors import InputError, OneLineParser, run_program
+from common.system.files import REPOSITORY, check_is_file, write_file
 
+FILES = {  # the file that holds each table, or passage with figures
+    "headline": "README.md",
+    "warning": "README.md",
+    "results": "docs/results.md",
+    "splits": "docs/splits.md",
+    "speed": "docs/speed.md",
+    "reliability": "docs/reliability.md",
+}
+HEADLINE = {  # results directory → what the README calls it
+    "IN_A2S2KResNet_paper_bf16": "A2S2K-ResNet, the papers' protocol",
+    "IN_A2S2KResNet_paper_fast": "A2S2K-ResNet, `--recipe fast`",
+    "IN_SSRN_bf16": "SSRN, the papers' protocol",
+    "IN_SSRN_fast": "SSRN, `--recipe fast`",
+    "IN_SVM": "SVM on single spectra",
+}
 BEGIN = "<!-- {}: written by python -m common readme -->"
 END = "<!-- {}: end -->"
 COLUMNS = (
@@ -46,7 +62,55 @@ SPLIT_COLUMNS = (
 def read_reports(results: Path) -> dict[str, dict]:
     """Every ``report.json`` one folder below `results`, by the folder's name."""
     paths = sorted(results.glob("*/report.json"))
-    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+    return {path.parent.name: json.loads(path.read_text("utf-8")) for path in paths}
+
+
+def headline_table(reports: dict[str, dict]) -> str:
+    """Markdown table of the README: the reports of `HEADLINE`, and no more of each than fits."""
+    rows = []
+    for name, title in HEADLINE.items():
+        report, epochs = reports[name], statistics.mean(reports[name]["epochs_run"])
+        scores = _scores(report, ("oa", "aa", "kappa"))
+        rows.append([title, *scores, f"{epochs:.0f}" if epochs else "–", str(len(report["oa"]))])
+    columns = ("Indian Pines, 10 % for training", *COLUMNS[5:8], "epochs", "seeds")
+    rule = ["---", *["---:"] * 5]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, rule, *rows])
+
+
+def training_times(measured: dict) -> str:
+    """Say how long training takes, and a plain version that gets as far; medians."""
+    environment, precision = measured["environment"], measured["auto_precision"]
+    seconds = {
+        model: {version: statistics.median(times) for version, times in versions.items()}
+        for model, versions in measured["values"]["training to the protocol's accuracy"].items()
+    }
+    fast, plain = (
+        {model: f"{times[version]:,.0f} s" for model, times in seconds.items()}
+        for version in (precision, "plain")
+    )
+    return (
+        f"On {environment['threads']} threads of an {environment['device_name']} in {precision}, "
+        f"`--recipe fast` trains A2S2K-ResNet in {fast['A2S2KResNet']} and SSRN in {fast['SSRN']}; "
+        f"plain `nn.Conv3d` under the papers' protocol takes {plain['A2S2KResNet']} and "
+        f"{plain['SSRN']}."
+    )
+
+
+def warning(reports: dict[str, dict]) -> str:
+    """Say what a random split's figures do not, and what those of a disjoint one are."""
+    random, disjoint = (
+        [reports[f"IN_{name}{kind}"] for name in ("A2S2KResNet_paper_fast", "SSRN_fast", "SVM")]
+        for kind in ("", "_disjoint")
+    )
+    leaks = [share for r in random for share in r["split"]["test_patches_with_training_pixels"]]
+    a2s2k, ssrn, svm = (f"{100 * report['oa_mean']:.1f}" for report in disjoint)
+    return (
+        f"> **What these figures do not say.** Patches of neighbouring pixels overlap: with the "
+        f"field's usual random split, {100 * min(leaks):.0f} to {100 * max(leaks):.0f} % of the "
+        f"test patches contain training pixels. On ground away from these (`--split disjoint`) "
+        f"the OA of A2S2K-ResNet is {a2s2k} %, of SSRN {ssrn} % and of the SVM {svm} %: see "
+        f"[docs/splits.md](docs/splits.md)."
+    )
 
 
 def results_table(reports: dict[str, dict]) -> str:
@@ -134,7 +198,7 @@ def _scores(report: dict, names: tuple[str, ...]) -> list[str]:
 
 
 def _link(name: str) -> str:
-    return f"[report.txt](results/published/{name}/report.txt)"
+    return f"[report.txt](../results/published/{name}/report.txt)"
 
 
 def _markdown(columns: tuple[str, ...], rows: list[list[str]], words: int) -> str:
@@ -146,14 +210,17 @@ def _markdown(columns: tuple[str, ...], rows: list[list[str]], words: int) -> st
 def between_marks(text: str, name: str, content: str) -> str:
     """Put `content` between the marks of the table called `name`."""
     begin, end = BEGIN.format(name), END.format(name)
+    for mark in (begin, end):
+        if mark not in text:
+            raise InputError(f"the mark {mark} is missing")
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n{content}\n{end}{after}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Rewrite the README's table, or with ``--check`` compare it; return the exit status."""
-    description = "Write the results table into README.md."
+    """Rewrite the tables, or with ``--check`` compare them; return the exit status."""
+    description = "Write the tables of README.md and docs/ anew."
     parser = OneLineParser(prog="python -m common readme", description=description)
     parser.add_argument("--check", action="store_true", help="compare only")
     return run_program(
@@ -162,22 +229,40 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write_tables(check: bool) -> int:
-    """Write the README's tables, or `check` only; return the exit status, 1 where they are old."""
-    readme = REPOSITORY / "README.md"
-    text = readme.read_text()
-    reports = read_reports(REPOSITORY / "results" / "published")
-    new = between_marks(text, "results", results_table(reports))
-    new = between_marks(new, "splits", splits_table(reports))
-    speed = (REPOSITORY / "benchmarks" / "results" / "comparison.md").read_text()
-    new = between_marks(new, "speed", speed.strip())
-    figures = json.loads((REPOSITORY / "results" / "published" / "reliability.json").read_text())
-    new = between_marks(new, "reliability", reliability_table(figures))
-    if check and new != text:
-        print("README.md: its tables are old; run: python -m common readme", file=sys.stderr)
-        return 1
+    """Write every table, or `check` only; return the exit status, 1 where one is old."""
+    published = REPOSITORY / "results" / "published"
+    reports = read_reports(published)
+    tables = made_tables(reports)
+    status = 0
+    for name, file in FILES.items():
+        path = REPOSITORY / file
+        check_is_file(path)
+        text = path.read_text("utf-8")
+        try:
+            new = between_marks(text, name, tables[name])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        if not check:
+            write_file(path, new)
+        elif new != text:
+            print(f"{file}: its tables are old; run: python -m common readme", file=sys.stderr)
+            status = 1
     if not check:
-        write_file(readme, new)
         for name, report in reports.items():
-            path = REPOSITORY / "results" / "published" / name / "report.txt"
-            write_file(path, report_text(report))
-    return 0
+            write_file(published / name / "report.txt", report_text(report))
+    return status
+
+
+def made_tables(reports: dict[str, dict]) -> dict[str, str]:
+    """Make every table of `FILES`, from the reports and from what was measured."""
+    speed = REPOSITORY / "benchmarks" / "results" / "comparison.md"
+    measured = json.loads(speed.with_suffix(".json").read_text("utf-8"))
+    faults = REPOSITORY / "results" / "published" / "reliability.json"
+    return {
+        "headline": f"{headline_table(reports)}\n\n{training_times(measured)}",
+        "warning": warning(reports),
+        "results": results_table(reports),
+        "splits": splits_table(reports),
+        "speed": speed.read_text("utf-8").strip(),
+        "reliability": reliability_table(json.loads(faults.read_text("utf-8"))),
+    }

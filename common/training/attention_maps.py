@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from common.fast import constant
 from common.layers import WeightedSum
 from common.samples.patches import Patches
-from common.training.predict import in_batches, patches_per_batch
+from common.training.predict import in_batches, patches_per_batch, replicas
 
 PATCHES_PER_CLASS = 50
 
@@ -31,8 +31,8 @@ def weights_per_class(
     -------
     dict of str to float32 array (C, maps, kernels)
         By the layer's name.  For the kernel attention the maps are the branches (1,1,7) and
-        (3,3,7); an EFR has one, its gates.  NaN where a class has no pixel.  Empty for a network
-        without such a layer.
+        (3,3,7); an EFR has one, its gates.  NaN where a class has no pixel.  A layer whose forward
+        pass asks for no weights is left out, and empty it is for a network without any.
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, WeightedSum)}
     if not layers or not len(pixels):
@@ -58,11 +58,13 @@ def _weights(
 
     def on_batch(batch: Tensor) -> Tensor:
         seen.weights = {}
-        model(patches.gather(batch))
-        shapes.update({name: w.shape[1:] for name, w in seen.weights.items()})
-        return torch.cat([seen.weights[name].flatten(1) for name in layers], dim=1)
+        of_thread()(patches.gather(batch))
+        weights = {name: seen.weights[name] for name in layers if name in seen.weights}
+        shapes.update({name: of_layer.shape[1:] for name, of_layer in weights.items()})
+        parts = [of_layer.flatten(1) for of_layer in weights.values()]
+        return torch.cat(parts, dim=1) if parts else torch.empty(len(batch), 0)
 
-    shapes = {}
+    shapes, of_thread = {}, replicas(model)
     plain = {name: layer.weights for name, layer in layers.items()}
     for name, layer in layers.items():
         layer.weights = lambda averages, name=name: record(name, plain[name](averages))
@@ -74,10 +76,10 @@ def _weights(
     finally:
         for layer in layers.values():
             del layer.weights  # the class's own again
-    parts = rows.split([shapes[name].numel() for name in layers], dim=1)
+    parts = rows.split([shape.numel() for shape in shapes.values()], dim=1)
     return {
-        name: part.unflatten(1, shapes[name]).numpy()
-        for name, part in zip(layers, parts, strict=True)
+        name: part.unflatten(1, shape).numpy()
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
     }
 
 

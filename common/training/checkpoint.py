@@ -12,7 +12,9 @@ import torch
 
 from common.system.files import write_file
 
-FILES = ("checkpoint.pt", "checkpoint_before.pt")
+TRAINING_FILES = ("checkpoint.pt", "checkpoint_before.pt")
+PRETRAINING_FILES = ("pretraining.pt", "pretraining_before.pt")
+FILES = TRAINING_FILES + PRETRAINING_FILES
 LARGEST_COST = 0.01  # share of the training time that writing checkpoints may take
 
 
@@ -28,10 +30,14 @@ class Checkpoint:
         The iteration's directory.
     identity : str
         What a checkpoint must carry to be this training's: same settings, seed and pixels.
+    files : tuple of str
+        `TRAINING_FILES`, or `PRETRAINING_FILES`.
     """
 
-    def __init__(self, directory: Path, identity: str) -> None:
-        self.latest, self.previous = (directory / name for name in FILES)
+    def __init__(
+        self, directory: Path, identity: str, files: tuple[str, str] = TRAINING_FILES
+    ) -> None:
+        self.latest, self.previous = (directory / name for name in files)
         self.identity = identity
         self.next_time = -float("inf")
         self.failed = False

@@ -26,15 +26,38 @@ class Epoch:
     validation_accuracy: float
     seconds: float
 
+    @classmethod
+    def of_pretraining(cls, epoch: int, rate: float, loss: float, seconds: float) -> "Epoch":
+        """An epoch without labels, for the terminal."""
+        return cls(epoch, rate, loss, math.nan, math.nan, math.nan, seconds)
+
+
+@dataclass(frozen=True)
+class PretrainingEpoch:
+    """One line of ``pretraining.csv``; layers and epochs count from 1."""
+
+    layer: int
+    epoch: int
+    loss: float
+    seconds: float
+
 
 def write_history(run: Path, history: list[Epoch]) -> None:
     """Write ``history.csv``, one line per epoch."""
+    _write(run / "history.csv", Epoch, history)
+
+
+def write_pretraining(run: Path, history: list[PretrainingEpoch]) -> None:
+    """Write ``pretraining.csv``, one line per epoch of each layer."""
+    _write(run / "pretraining.csv", PretrainingEpoch, history)
+
+
+def _write(path: Path, kind: type, history: list) -> None:
     buffer = io.StringIO()
-    writer = csv.DictWriter(
-        buffer, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n"
-    )
+    names = [field.name for field in dataclasses.fields(kind)]
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
     for epoch in history:
         figures = dataclasses.asdict(epoch).items()
         writer.writerow({name: "" if math.isnan(value) else value for name, value in figures})
-    write_file(run / "history.csv", buffer.getvalue())
+    write_file(path, buffer.getvalue())

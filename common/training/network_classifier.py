@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -11,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.fast import compile_kernels, use_fast_form
-from common.recipe import recipe_of
+from common.fast import prepare, use_fast_form
+from common.recipe import Recipe, half_width, recipe_of
 from common.samples.patches import Patches
-from common.samples.preprocess import Preprocessing, fit_pca_scaling
+from common.samples.preprocess import PREPROCESSINGS, Preprocessing
 from common.scenes.nodata import check_for_unstated_nodata, has_data, valid_pixels
 from common.scenes.scene import Scene
 from common.settings import Settings
@@ -31,13 +33,15 @@ from common.training.checkpoint import Checkpoint
 from common.training.classifier import Task, Trained
 from common.training.history import Epoch, write_history
 from common.training.predict import classify
+from common.training.pretraining import pretrain
 from common.training.progress import epoch_progress
-from common.training.train import DivergenceError, Training, run, run_side_by_side
+from common.training.train import Data, DivergenceError, Training, run, run_side_by_side
 from common.training.weights_file import Weights, save_weights
 
 SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
 FARTHEST = 1e10  # standard deviations of a component: nothing can be learnt of what lies beyond
-TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "patch")
+TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "preprocess")
+TRAINING_FLAGS += ("patch",)
 
 
 class NetworkClassifier:
@@ -46,7 +50,8 @@ class NetworkClassifier:
     Parameters
     ----------
     network : class of torch.nn.Module
-        ``network(bands, classes, **settings.network_arguments())`` builds it.
+        ``network(bands, classes, **settings.network_arguments())`` builds it; one whose layers
+        depend on it also gets ``patch_size``, the width P of its patches.
     settings : Settings
     scene : Scene
         With its cube in memory.
@@ -60,16 +65,21 @@ class NetworkClassifier:
     def __init__(self, network: type[nn.Module], settings: Settings, scene: Scene) -> None:
         device = choose_device(settings.device)
         rows, _, bands = scene.cube.shape
-        check_patch(settings.patch, scene)
+        check_patch(settings.patch, scene, network)
+        check_preprocess(settings, network)
         make_deterministic()
         self.settings, self.scene = settings, scene
-        self.preprocessing = fit_pca_scaling(scene.cube, has_data(scene.cube, scene.nodata))
+        fit = PREPROCESSINGS[settings.preprocess]
+        self.preprocessing = fit(scene.cube, has_data(scene.cube, scene.nodata))
         self.patches = scene_patches(
             scene, slice(0, rows), settings.patch, device, self.preprocessing
         )
         self.environment = network_environment(settings, device)
         self.arguments = {"bands": bands, "classes": scene.classes} | settings.network_arguments()
+        if "patch_size" in inspect.signature(network).parameters:  # it is made for one size
+            self.arguments["patch_size"] = 2 * settings.patch + 1
         self.network = network
+        self.recipe = fitting_recipe(settings, network, self.arguments, self.patches)
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Train with the settings; write ``history.csv`` and ``weights.pt``.
@@ -106,16 +116,19 @@ class NetworkClassifier:
         """Make a network and all that its training needs."""
         torch.manual_seed(task.seed)
         model = build(self.network, self.arguments, self.environment["precision"], self.patches)
-        show = bars.enter_context(epoch_progress(task.title, self.settings))
+        if hasattr(model, "autoencoders"):
+            pixels = torch.from_numpy(task.split.train).to(self.patches.spectra.device)
+            spectra = self.patches.spectra[self.patches.positions(pixels)]
+            pretrain(model, spectra, self.settings, task.seed, task.title, task.directory)
+        show = bars.enter_context(epoch_progress(task.title, self.settings, self.recipe))
         return Training(
             model,
-            self.patches,
-            self.scene.labels.ravel(),
-            task.split,
+            Data(self.patches, self.scene.labels.ravel(), task.split),
             self.settings,
             task.seed,
             show,
             self._checkpoint(task),
+            self.recipe,
         )
 
     def _result(
@@ -138,7 +151,7 @@ class NetworkClassifier:
     def _checkpoint(self, task: Task) -> Checkpoint:
         """Return where this training is kept, and is read from if it was interrupted."""
         flags = {name: getattr(self.settings, name) for name in TRAINING_FLAGS}
-        flags["recipe"] = dataclasses.asdict(recipe_of(self.settings))
+        flags["recipe"] = dataclasses.asdict(self.recipe)
         precision = self.environment["precision"]
         identity = [flags, self.arguments, task.seed, task.split.sha256(), precision]
         return Checkpoint(task.directory, json.dumps(identity))
@@ -160,6 +173,7 @@ class NetworkClassifier:
             colours=list(scene.colours),
             bands=list(scene.bands.used),
             file_bands=scene.bands.of,
+            labels=list(scene.file_labels),
             wavelengths=list(scene.wavelengths or ()),
             scene_name=scene.name,
             scene_shape=list(scene.cube.shape),
@@ -181,8 +195,17 @@ def network_environment(settings: Settings, device: torch.device) -> dict:
     return environment | {"precision": choose_precision(settings.precision, device)}
 
 
-def check_patch(half_width: int, scene: Scene) -> None:
-    """Raise InputError where every patch would hold the whole scene with zeros all around."""
+def check_patch(half_width: int, scene: Scene, network: type[nn.Module] = nn.Module) -> None:
+    """Raise InputError where every patch would hold the whole scene with zeros all around.
+
+    Or where patches are smaller than the network's `least_half_width`, if it has one.
+    """
+    least = getattr(network, "least_half_width", 2)
+    if half_width < least:
+        raise InputError(
+            f"-p {half_width}: {network.__name__} needs patches of {2 * least + 1}×{2 * least + 1} "
+            f"pixels; use -p {least} or more"
+        )
     rows, cols = scene.labels.shape
     widest = max(rows, cols) - 1
     if half_width > widest:
@@ -190,6 +213,16 @@ def check_patch(half_width: int, scene: Scene) -> None:
         raise InputError(
             f"-p {half_width}: patches wider than the scene, {rows}×{cols} pixels, on all sides of "
             f"every pixel; {cure}"
+        )
+
+
+def check_preprocess(settings: Settings, network: type[nn.Module]) -> None:
+    """Raise InputError where a network needs another preprocessing."""
+    needed = getattr(network, "preprocess", settings.preprocess)
+    if settings.preprocess != needed:
+        raise InputError(
+            f"--preprocess {settings.preprocess}: {network.__name__} takes numbers from 0 to 1; "
+            f"use --preprocess {needed}"
         )
 
 
@@ -226,6 +259,35 @@ def scene_patches(
     return Patches.of_cube(cube, half_width, device, preprocess)
 
 
+def fitting_recipe(
+    settings: Settings, network: type[nn.Module], arguments: dict, patches: Patches
+) -> Recipe:
+    """Return the recipe; where the network takes none of its smaller patches, without these."""
+    recipe = recipe_of(settings)
+    first = half_width(settings, recipe, 1)
+    if first == settings.patch or takes_patches(network, arguments, patches, first):
+        return recipe
+    print(
+        f"--recipe {settings.recipe}: {settings.model} takes no patches of -p {first}, so that all "
+        f"epochs have those of -p {settings.patch}",
+        file=sys.stderr,
+    )
+    return dataclasses.replace(recipe, small_patches=0.0)
+
+
+def takes_patches(
+    network: type[nn.Module], arguments: dict, patches: Patches, half_width: int
+) -> bool:
+    """Whether a network maps patches of another width than its own to logits."""
+    two = patches.gather(torch.arange(2, device=patches.spectra.device), None, half_width).cpu()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = network(**arguments).eval()
+        try:
+            return model(two).shape == (2, arguments["classes"])
+        except Exception:  # of whatever is in the network, a product of matrices for one
+            return False
+
+
 def _too_far(
     scene: Scene, first_row: int, cube: np.ndarray, preprocessing: Preprocessing
 ) -> InputError:
@@ -248,5 +310,5 @@ def build(network: type[nn.Module], arguments: dict, precision: str, patches: Pa
     """Make the network with initial weights, in its fast form where the patches are."""
     device = patches.spectra.device
     model = use_fast_form(network(**arguments), device, PRECISIONS[precision])
-    compile_kernels(model, patches.gather(torch.arange(2, device=device)))
+    prepare(model, patches.gather(torch.arange(2, device=device)))
     return model

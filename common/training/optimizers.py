@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from common.fast import fast_optimizer
 from common.recipe import Recipe
 
 
@@ -61,54 +62,20 @@ OPTIMIZERS = {
 }
 
 
-NUMBERS_PER_PART = 8192
+def make_optimizer(name: str, model: nn.Module, lr: float, recipe: Recipe) -> Optimizer:
+    """Make the optimizer called `name` for a network's parameters.
 
-
-def make_optimizer(
-    name: str, model: nn.Module, lr: float, recipe: Recipe, on_gpu: bool = False
-) -> Optimizer:
-    """Make the optimizer called `name`, in its fastest form on the device.
-
-    Of the recipe, its `adam_beta2` is for those of Adam's kind and `adamw_decay` for AdamW.
-    On a GPU the learning rate is a tensor and the update can be captured in a CUDA graph, where
-    PyTorch's implementation offers that.
+    Of the recipe, its `adam_beta2` is for those of Adam's kind, `adamw_decay` for AdamW and
+    `rmsprop_decay` for RMSprop.
     """
-    kind = _without_compiler(OPTIMIZERS[name])
-    arguments = inspect.signature(kind).parameters
-    options = {"fused": True} if "fused" in arguments else {}
-    if "betas" in arguments:
+    kind, options = _without_compiler(OPTIMIZERS[name]), {}
+    if "betas" in inspect.signature(kind).parameters:
         options["betas"] = (0.9, recipe.adam_beta2)
+    if name == "rmsprop":
+        options["alpha"] = recipe.rmsprop_decay
     if name == "adamw":
         options["weight_decay"] = recipe.adamw_decay
-    if on_gpu and "capturable" in arguments:
-        options["capturable"] = True
-        lr = torch.tensor(lr, device=next(model.parameters()).device)
-    parameters = model.parameters()
-    if on_gpu and "fused" in arguments:
-        parameters = [part for parameter in parameters for part in parts(parameter)]
-    return kind(parameters, lr=lr, **options)
-
-
-def parts(parameter: nn.Parameter) -> list[nn.Parameter]:
-    """Split a large parameter into parts that share its memory, and that of its gradients.
-
-    PyTorch's fused optimizers have one block of threads go through 65,536 numbers of a parameter
-    in turn, by far the longest way in an update of small networks.
-    """
-    if parameter.numel() <= NUMBERS_PER_PART:
-        return [parameter]
-    pieces = [nn.Parameter(piece) for piece in _split(parameter.detach())]
-
-    def share_gradient(parameter: nn.Parameter) -> None:
-        for piece, gradient in zip(pieces, _split(parameter.grad), strict=True):
-            piece.grad = gradient
-
-    parameter.register_post_accumulate_grad_hook(share_gradient)
-    return pieces
-
-
-def _split(x: Tensor) -> tuple[Tensor, ...]:
-    return x.view(-1).split(NUMBERS_PER_PART)
+    return fast_optimizer(kind, model, lr, **options)
 
 
 def _without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
@@ -125,7 +92,7 @@ def _without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
+        if isinstance(group["lr"], Tensor):  # as `fast_optimizer` makes it on a GPU
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate

@@ -1,15 +1,18 @@
 """A trained or half-trained network on many pixels, in batches and without gradients."""
 
 import gc
+import inspect
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import MethodType
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.fast import constant
+from common.fast import constant, number_size, set_threads
+from common.layers import check_patches
 from common.samples.patches import Patches
 from common.system.memory import is_out_of_memory
 
@@ -21,55 +24,106 @@ PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     """Logits ``(pixels, classes)`` of flat pixel indices, with the network in evaluation mode.
 
-    A network with the methods `spectral`, `spatial_stem` and `spatial` is computed position by
-    position (see `dense_logits`), any other one patch by patch.
+    A network whose class says how is computed position by position (see `has_halves`), any other
+    one patch by patch.
     """
     model.eval()
     with constant(model):
-        if not hasattr(model, "spectral"):
-            batch_size = patches_per_batch(model, patches)
-            return in_batches(lambda batch: model(patches.gather(batch)), pixels, batch_size)
+        if not has_halves(model):
+            of_thread, batch_size = replicas(model), patches_per_batch(model, patches)
+            return in_batches(lambda batch: of_thread()(patches.gather(batch)), pixels, batch_size)
         order = pixels.argsort()  # neighbours share most of their windows
         chunks = pixels[order].split(PIXELS_PER_CHUNK)
         ordered = torch.cat([dense_logits(model, patches, chunk) for chunk in chunks])
         return ordered[order.argsort()]
 
 
+def has_halves(model: nn.Module) -> bool:
+    """Whether the class with the network's `forward` has `spectral` and `spatial` beside it.
+
+    The forward pass is then the one method, maybe `spatial_stem`, and the other; see
+    `dense_logits`.  A subclass with another forward pass, or a hook into the network, may compute
+    anything else.
+    """
+    kind = next(kind for kind in type(model).__mro__ if "forward" in vars(kind))
+    hooks = {*model._forward_hooks.values(), *model._forward_pre_hooks.values()}
+    return {"spectral", "spatial"} <= vars(kind).keys() and hooks <= {check_patches}
+
+
 def dense_logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
     """Logits of a network whose spectral half sees one pixel at a time, as SSRN's does.
 
     Neighbouring patches share pixels.  So the spectral half is computed once for each pixel, the
-    3×3 spatial stem once for each of its positions, and only what follows once for each patch.
+    3×3 spatial stem, if there is one, once for each of its positions, and only what follows once
+    for each patch.
     Zero padding outside the scene is a pixel with a zero spectrum, like in a patch.
     """
     p = patches.half_width
     batch_size = 16 * patches_per_batch(model, patches)  # of pixels, or what has no band axis left
-    windows = patches.around(patches.positions(pixels), p - 1)
-    stem_positions, windows = torch.unique(windows, return_inverse=True)
-    windows_3x3 = patches.around(stem_positions, 1)
-    pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
+    stem = hasattr(model, "spatial_stem")
+    windows = patches.around(patches.positions(pixels), p - 1 if stem else p)
+    positions, windows = torch.unique(windows, return_inverse=True)
+    if not stem:
+        features = _spectral_features(model, patches, positions, batch_size)
+        return in_batches(lambda at: model.spatial(features[at].unsqueeze(1)), windows, batch_size)
 
-    features = in_batches(
-        lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
-        pixel_positions,
-        batch_size,
-    )
-    stem = in_batches(
+    windows_3x3 = patches.around(positions, 1)
+    pixel_positions, windows_3x3 = torch.unique(windows_3x3, return_inverse=True)
+    features = _spectral_features(model, patches, pixel_positions, batch_size)
+    stems = in_batches(
         lambda at: model.spatial_stem(features[at].unsqueeze(1)).flatten(1),
         windows_3x3,
         batch_size,
     )
     return in_batches(
-        lambda at: model.spatial(stem[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
+        lambda at: model.spatial(stems[at].movedim(3, 1).unsqueeze(4)), windows, batch_size
+    )
+
+
+def _spectral_features(
+    model: nn.Module, patches: Patches, positions: Tensor, batch_size: int
+) -> Tensor:
+    """What the spectral half gives of each position: (positions, features)."""
+    return in_batches(
+        lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
+        positions,
+        batch_size,
     )
 
 
 def patches_per_batch(model: nn.Module, patches: Patches) -> int:
     """As many patches as fit into a fixed share of memory, in the type that feature maps have."""
     spectra, pixels = patches.spectra, (2 * patches.half_width + 1) ** 2
-    types = {getattr(module, "compute_dtype", torch.float32) for module in model.modules()}
-    number = 2 if torch.bfloat16 in types else 4  # bytes
-    return max(1, BYTES_PER_BATCH[spectra.device.type] // (number * pixels * spectra.shape[1]))
+    size = number_size(model) * pixels * spectra.shape[1]
+    return max(1, BYTES_PER_BATCH[spectra.device.type] // size)
+
+
+def replicas(model: nn.Module) -> Callable[[], nn.Module]:
+    """Return a function that returns the calling thread's own copy of a network.
+
+    Weights are shared, and what `constant` keeps, but not what a forward pass may leave in its
+    modules on its way.
+    """
+    own = threading.local()
+
+    def of_thread() -> nn.Module:
+        if not hasattr(own, "model"):
+            own.model = _replica(model, {})
+        return own.model
+
+    return of_thread
+
+
+def _replica(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Copy a module and those it is made of, but nothing else that it holds."""
+    if module not in made:
+        made[module] = replica = module.__new__(type(module))
+        vars(replica).update(vars(module))
+        replica._modules = {n: m and _replica(m, made) for n, m in module._modules.items()}
+        forward = vars(module).get("forward")
+        if inspect.ismethod(forward) and forward.__self__ is module:
+            replica.forward = MethodType(forward.__func__, replica)
+    return made[module]
 
 
 def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int) -> Tensor:
@@ -96,9 +150,7 @@ def in_batches(function: Callable[[Tensor], Tensor], rows: Tensor, batch_size: i
 
 def _work_alone() -> None:
     """Let this thread's operations use no further threads."""
-    torch.get_num_threads()  # makes PyTorch's own settings for the thread, which would come later
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
+    set_threads(1)
 
 
 def _or_by_halves(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from common.recipe import half_width
+from common.recipe import Recipe, half_width
 from common.settings import Settings
 from common.training.history import Epoch
 
@@ -17,18 +17,21 @@ SECONDS_BETWEEN_LINES = 30
 
 
 @contextmanager
-def epoch_progress(title: str, settings: Settings) -> Iterator[Callable[[Epoch], None]]:
+def epoch_progress(
+    title: str, settings: Settings, recipe: Recipe
+) -> Iterator[Callable[[Epoch], None]]:
     """Yield a function to call with each finished epoch; it shows how training goes on stderr.
 
     Parameters
     ----------
     title : str
         What is being trained, for example "iteration 1/3".
-    settings : Settings
+    settings, recipe : Settings, Recipe
         They say how many epochs there are at most, and how long each takes beside the others.
     """
     epochs = settings.epoch
-    pixels = [(2 * half_width(settings, number + 1) + 1) ** 2 for number in range(epochs)]
+    widths = [2 * half_width(settings, recipe, number + 1) + 1 for number in range(epochs)]
+    pixels = [width**2 for width in widths]
     if sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns:
         layout = "{desc} {percentage:3.0f}% |{bar}| at most {remaining} left{postfix}"
         with tqdm(total=sum(pixels), desc=title, bar_format=layout, dynamic_ncols=True) as bar:
@@ -62,6 +65,8 @@ def epoch_progress(title: str, settings: Settings) -> Iterator[Callable[[Epoch],
 
 
 def _figures(epoch: Epoch) -> str:
+    if math.isnan(epoch.train_accuracy):  # without labels
+        return f"loss {epoch.train_loss:.4f}"
     if math.isnan(epoch.validation_accuracy):  # not validated, or diverged
         return f"acc {100 * epoch.train_accuracy:.2f} %, loss {epoch.train_loss:.4f}"
     return (

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from common.training.checkpoint import Checkpoint
 from common.training.history import Epoch
 from common.training.optimizers import make_optimizer, set_learning_rate
 from common.training.predict import logits
-from common.training.step import GraphedStep, TrainingStep
+from common.training.step import TrainingStep
 
 PATIENCE = 20
 
@@ -69,44 +70,59 @@ class DivergenceError(InputError):
         self.progress = progress
 
 
+class Data(NamedTuple):
+    """What a network is trained and validated on.
+
+    Attributes
+    ----------
+    patches : Patches
+    labels : int64 array (rows * cols,)
+        Ground truth by flat pixel index, 0 where unlabelled.
+    split : Split
+    """
+
+    patches: Patches
+    labels: np.ndarray
+    split: Split
+
+
 class Training:
     """The training of one network in place, an epoch at a time; see `run`.
 
     Cross-entropy over shuffled batches; the last one is partial.  Training stops after
     ``settings.epoch`` epochs, or `PATIENCE` epochs after the one with the lowest mean validation
-    loss; what ``settings.recipe`` changes, `common.recipe.Recipe` says.
+    loss; what the recipe changes, `common.recipe.Recipe` says.
 
     Parameters
     ----------
-    labels : int64 array (rows * cols,)
-        Ground truth by flat pixel index, 0 where unlabelled.
     seed : int
         With the epoch's number it fixes the batch order and the dropout.
     on_epoch : callable
         Called with each finished epoch.
     checkpoint : Checkpoint, optional
         Where training starts, if it holds anything, and where it is kept as it goes.
+    recipe : Recipe, optional
+        In place of the one that ``settings.recipe`` names.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        patches: Patches,
-        labels: np.ndarray,
-        split: Split,
+        data: Data,
         settings: Settings,
         seed: int,
         on_epoch: Callable[[Epoch], None] = lambda epoch: None,
         checkpoint: Checkpoint | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
-        self.model, self.patches, self.settings, self.seed = model, patches, settings, seed
+        self.model, self.patches, self.settings, self.seed = model, data.patches, settings, seed
         self.on_epoch, self.checkpoint = on_epoch, checkpoint
-        device = patches.spectra.device
-        self.targets = torch.from_numpy(labels).to(device) - 1
+        device = data.patches.spectra.device
+        self.targets = torch.from_numpy(data.labels).to(device) - 1
         self.pixels, self.val_pixels = (
-            torch.from_numpy(pixels).to(device) for pixels in (split.train, split.val)
+            torch.from_numpy(pixels).to(device) for pixels in (data.split.train, data.split.val)
         )
-        self.step = training_step(model, patches, self.targets, settings)
+        self.step = training_step(model, data.patches, self.targets, settings, recipe)
         self.progress = resumed(checkpoint, model, self.step.optimizer) or Progress()
         for epoch in self.progress.history:
             on_epoch(epoch)
@@ -137,10 +153,12 @@ class Training:
             what = f"the loss became NaN or infinite in update {update} of epoch {number}"
             raise DivergenceError(what, settings, self.progress)
         val_loss, val_accuracy = math.nan, math.nan
-        if recipe_of(settings).early_stopping or number == settings.epoch:
+        if recipe_of(settings).best_epoch or number == settings.epoch:
             val_loss, val_accuracy = loss_and_accuracy(
                 self.model, self.patches, self.targets, self.val_pixels
             )
+            with torch.no_grad():
+                val_loss += float(step.weight_loss())
         seconds, rate = time.perf_counter() - self.start, learning_rate(settings, number - 1)
         epoch = Epoch(number, rate, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
         self.progress.add(epoch, self.model)
@@ -220,19 +238,21 @@ def resumed(
     rates = [group["lr"] for group in optimizer.param_groups]
     optimizer.load_state_dict(kept.pop("optimizer"))
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate  # a CUDA graph needs the tensor it was made with
+        group["lr"] = rate  # the very tensor, where it is one: see `fast_optimizer`
     return Progress(**kept | {"history": [Epoch(**epoch) for epoch in kept["history"]]})
 
 
 def training_step(
-    model: nn.Module, patches: Patches, targets: Tensor, settings: Settings
+    model: nn.Module,
+    patches: Patches,
+    targets: Tensor,
+    settings: Settings,
+    recipe: Recipe | None = None,
 ) -> TrainingStep:
-    """Choose the update for the device: as one CUDA graph where the optimizer can be captured."""
-    on_gpu, recipe = targets.device.type == "cuda", recipe_of(settings)
-    optimizer = make_optimizer(settings.optimizer, model, settings.lr, recipe, on_gpu)
-    capturable = on_gpu and optimizer.defaults.get("capturable", False)
-    kind = GraphedStep if capturable else TrainingStep
-    return kind(model, patches, targets, optimizer, recipe)
+    """Make the update that the settings ask for, by their recipe or another."""
+    recipe = recipe or recipe_of(settings)
+    optimizer = make_optimizer(settings.optimizer, model, settings.lr, recipe)
+    return TrainingStep(model, patches, targets, optimizer, recipe)
 
 
 def make_updates(
@@ -240,7 +260,7 @@ def make_updates(
 ) -> None:
     """Make an epoch's updates; it may end early where the loss is NaN or infinite."""
     device = pixels.device
-    step.start_epoch(half_width(settings, number))
+    step.start_epoch(half_width(settings, step.recipe, number))
     targets = step.targets[pixels].cpu()
     order, symmetries = draw(targets, step.recipe, seed, number)
     batches = pixels[order.to(device)].split(settings.batch_size)

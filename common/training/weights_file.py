@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -54,6 +55,8 @@ class Weights:
     preprocessing : Preprocessing
     state : dict of str to tensor
         The network's ``state_dict()``.
+    labels : list of int
+        The ground truth file's own label of each class, ascending; 1..C where left out.
     """
 
     model: str
@@ -71,6 +74,11 @@ class Weights:
     split: Split
     preprocessing: Preprocessing
     state: dict[str, torch.Tensor]
+    labels: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            object.__setattr__(self, "labels", _usual_labels(self.network["classes"]))
 
 
 def save_weights(path: Path, weights: Weights) -> None:
@@ -80,9 +88,16 @@ def save_weights(path: Path, weights: Weights) -> None:
         "split": _tensors(weights.split),
         "state": {name: tensor.cpu() for name, tensor in weights.state.items()},
     }
+    if weights.labels == _usual_labels(weights.network["classes"]):
+        del content["labels"]
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_file(path, buffer.getvalue())
+
+
+def _usual_labels(classes: int) -> list[int]:
+    """Return the labels that a file of weights need not hold."""
+    return list(range(1, classes + 1))
 
 
 def _tensors(arrays: Preprocessing | Split) -> dict[str, torch.Tensor]:
@@ -102,7 +117,8 @@ def load_weights(path: Path, model: str | None = None) -> Weights:
     name = f"--weights {path}" if model else str(path)  # the training scripts' flag
     check_is_file(path, name)
     try:
-        content = _content(path)
+        content = plain_content(path)
+        content.setdefault("labels", None)
         _check_version(content, name)
         for part, of_arrays in (("preprocessing", Preprocessing), ("split", Split)):
             arrays = {key: tensor.numpy() for key, tensor in content[part].items()}
@@ -121,11 +137,12 @@ def load_weights(path: Path, model: str | None = None) -> Weights:
 
 
 def check_state(network: type[nn.Module], weights: Weights, name: str) -> None:
-    """Raise InputError unless the tensors are those of `network`, before it takes any memory."""
+    """Raise InputError unless tensors and patches are `network`'s, before it takes any memory."""
     try:
         with torch.device("meta"):
             expected = network(**weights.network).state_dict()
         fits = _shapes(expected) == _shapes(weights.state)
+        fits &= weights.settings["patch"] >= getattr(network, "least_half_width", 2)
     except Exception as error:  # the network's own, on arguments that it does not take
         raise InputError(f"{name}: does not fit the network {weights.model}") from error
     if not fits:
@@ -136,8 +153,11 @@ def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 
-def _content(path: Path) -> dict:
-    """Unpickle a file as `save_weights` writes it: uncompressed, nothing in it but such values."""
+def plain_content(path: Path) -> object:
+    """Unpickle a PyTorch file that is uncompressed and holds but tensors and plain values.
+
+    It runs no code, and takes about twice the file's size of memory.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -146,11 +166,16 @@ def _content(path: Path) -> dict:
             raise ValueError("holds more than it has bytes")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
-                for operation, argument, _ in pickletools.genops(archive.read(entry)):
-                    called = argument if operation.name == "GLOBAL" else "torch FloatStorage"
-                    if operation.name in ("STACK_GLOBAL", "INST") or not CALLED.fullmatch(called):
-                        raise ValueError(f"calls {called}")
+                check_pickle(archive.read(entry))
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_pickle(pickled: bytes | BinaryIO) -> None:
+    """Raise ValueError where a pickle calls what one of tensors and plain values does not."""
+    for operation, argument, _ in pickletools.genops(pickled):
+        called = argument if operation.name == "GLOBAL" else "torch FloatStorage"
+        if operation.name in ("STACK_GLOBAL", "INST") or not CALLED.fullmatch(called):
+            raise ValueError(f"calls {called}")
 
 
 def _check_version(content: dict, name: str) -> None:
@@ -181,6 +206,9 @@ def _checks(weights: Weights) -> Iterator[tuple[str, bool]]:
     yield "bands", len(used) == bands and _counts([band + 1 for band in used]) and used[0] >= 0
     yield "bands", all(a < b for a, b in itertools.pairwise([*used, weights.file_bands]))
     yield "file_bands", _counts([weights.file_bands]) and weights.file_bands <= MOST_BANDS
+    labels = weights.labels
+    yield "labels", all(type(label) is int and 0 <= label < 2**32 for label in labels)
+    yield "labels", len(labels) == classes and labels == sorted(set(labels))
     yield "wavelengths", all(isinstance(w, float) and math.isfinite(w) for w in weights.wavelengths)
     yield "wavelengths", len(weights.wavelengths) in (0, bands)
     yield "scene_name", _text(weights.scene_name) and _text(weights.labels_sha256)

@@ -3,10 +3,7 @@
 import csv
 import dataclasses
 import json
-import os
 import re
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -14,6 +11,8 @@ import numpy as np
 import pytest
 import scipy.io
 import sklearn
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.svm import SVC
 
 from baselines.SVM import DEFAULTS, GAMMA, SVM, C, stratified_folds
 from common.run.cli import run_script
@@ -25,6 +24,7 @@ from common.tables.paper_table import comparability_notes
 from common.tables.readme_tables import read_reports, results_table, splits_table
 from SSRN import SSRN
 from tests.conftest import toy_labels
+from tests.forked import run_program
 
 FLAGS = ["-d", "UP", "-i", "2", "-p", "2"]
 
@@ -36,11 +36,11 @@ def run(toy_data: Path, out: Path, *flags: str) -> int:
 
 
 def read_report(out: Path) -> dict:
-    return json.loads((out / "report.json").read_text())
+    return json.loads((out / "report.json").read_text("utf-8"))
 
 
 def read_grid(out: Path) -> list[dict[str, str]]:
-    with open(out / "run_0" / "grid.csv") as file:
+    with open(out / "run_0" / "grid.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -88,9 +88,9 @@ def test_environment_names_scikit_learn(results):
     environment = read_report(results)["environment"]
     assert environment["scikit-learn"] == sklearn.__version__
     assert (environment["device"], environment["threads"]) == ("cpu", 1)
-    text = (results / "report.txt").read_text()
+    text = (results / "report.txt").read_text("utf-8")
     assert f"fp64, scikit-learn {sklearn.__version__}, commit" in text
-    assert "split with patch 2, valid_split 0.9\n" in text
+    assert "split with input spectrum, patch 2, valid_split 0.9\n" in text
     assert not any(word in text for word in ("None", "epoch", "torch", "trained with"))
 
 
@@ -200,9 +200,41 @@ def test_flags_of_networks_are_refused_in_one_line(flags, toy_data, tmp_path, ca
 
 def test_overwriting_by_another_model_leaves_no_old_grid(toy_data, tmp_path):
     (tmp_path / "run_4").mkdir()
-    (tmp_path / "run_4" / "grid.csv").write_text("old")
+    (tmp_path / "run_4" / "grid.csv").write_text("old", "utf-8")
     assert run(toy_data, tmp_path, "--overwrite", "-i", "1", "--map", "none") == 0
     assert not (tmp_path / "run_4").exists()
+
+
+def test_patches_are_searched_for_by_their_distances(toy_data, tmp_path, monkeypatch):
+    """C and gamma as scikit-learn's own search on the same patches finds them."""
+    few, out = {"C": (1, 100), "GAMMA": (0.001, 0.01, 0.1)}, tmp_path / "out"
+    for name, values in few.items():
+        monkeypatch.setattr(f"baselines.SVM.{name}", values)
+    assert run(toy_data, out, "--input", "patch", "-i", "1", "--map", "all") == 0
+    report, label_map = read_report(out), np.load(out / "run_0" / "map.npy")
+    assert report["settings"]["input"] == "patch"
+    assert (label_map > 0).all()
+
+    labels = toy_labels()
+    cube = scipy.io.loadmat(toy_data / "PaviaU.mat")["paviaU"].astype(float)
+    split = random_split(labels, 0.9, 1331)
+    spectra = cube.reshape(-1, 60)[split.train]
+    padded = np.pad((cube - spectra.mean(axis=0)) / spectra.std(axis=0), ((2, 2), (2, 2), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(0, 1))
+    patches = windows.reshape(labels.size, -1)
+    wanted = labels.ravel()[split.train]
+    search = GridSearchCV(
+        SVC(),
+        {"C": few["C"], "gamma": np.divide(few["GAMMA"], 25)},
+        cv=PredefinedSplit(stratified_folds(wanted, 1331)),
+    ).fit(patches[split.train], wanted)
+    rows = read_grid(out)
+    assert len(rows) == 6
+    best = {name: float(rows[0][name]) for name in ("C", "gamma", "accuracy_mean")}
+    assert best["accuracy_mean"] == pytest.approx(search.best_score_, abs=1e-5)
+    machine = SVC(C=best["C"], gamma=best["gamma"]).fit(patches[split.train], wanted)
+    same = machine.predict(patches[split.test]) == label_map.ravel()[split.test]
+    assert same.mean() > 0.995
 
 
 def test_stands_in_tables_beside_a_network(results, tmp_path):
@@ -210,7 +242,7 @@ def test_stands_in_tables_beside_a_network(results, tmp_path):
     # a network's report as older versions wrote it, with the split as a word
     settings = dataclasses.asdict(SSRN.DEFAULTS) | {"split": "random", "patch": 2, "iter": 2}
     report |= {"model": "SSRN", "settings": settings, "environment": {"precision": "bf16"}}
-    (tmp_path / "report.json").write_text(json.dumps(report))
+    (tmp_path / "report.json").write_text(json.dumps(report), "utf-8")
     notes = " ".join(comparability_notes(read_methods([results, tmp_path])))
     assert "Settings that differ: precision." in notes
     header, _, *rows = results_table(read_reports(results.parent)).splitlines()
@@ -222,21 +254,16 @@ def test_row_of_another_split_is_in_the_table_of_splits(results, tmp_path):
     report = read_report(results)
     report["settings"] |= {"split": "disjoint", "per_class": 5}
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "report.json").write_text(json.dumps(report))
+    (tmp_path / "other" / "report.json").write_text(json.dumps(report), "utf-8")
     reports = read_reports(tmp_path)
     assert "| `disjoint` | SVM, `--per-class 5` |" in splits_table(reports)
     assert "SVM" not in results_table(reports)
 
 
 def test_runs_from_another_folder(toy_data, tmp_path):
-    command = [sys.executable, str(REPOSITORY / "SVM" / "SVM.py"), *FLAGS, "-i", "1"]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "out")],
-        cwd=tmp_path,
-        env=os.environ | {"HSI_DATA_DIR": str(toy_data)},
-        capture_output=True,
-        text=True,
-    )
+    command = [str(REPOSITORY / "baselines" / "SVM.py"), *FLAGS, "-i", "1"]
+    command += ["--out", str(tmp_path / "out")]
+    done = run_program(command, cwd=tmp_path, folder=tmp_path, HSI_DATA_DIR=str(toy_data))
     assert done.returncode == 0, done.stderr
     assert "OA %" in done.stdout
     assert "Warning" not in done.stderr

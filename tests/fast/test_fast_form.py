@@ -2,20 +2,22 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
-from common.fast import compile_kernels, use_fast_form
-from common.fast.codegen import jit
-from common.fast.cpu import conv_direct, passes
-from common.fast.cpu.feature_map import Store
+from common.fast import prepare, use_fast_form
 from common.layers import BatchNormReLU, ConvBNReLU
-from common.system.files import REPOSITORY
+from SSRN.CNNL import CNNL
+from SSRN.SPA import SPA
+from SSRN.SPC import SPC
 from SSRN.SSRN import SSRN
+from SSRN.SSRNKeras import SSRNKeras
+from SSRN.SSRNLeaky import SSRNLeaky
+
+NETWORKS = [A2S2KResNet, SSRN, SSRNKeras, SSRNLeaky, SPC, SPA, CNNL]
 
 
 def both_forms(
@@ -30,7 +32,7 @@ def both_forms(
     return plain, fast
 
 
-@pytest.mark.parametrize("network", [A2S2KResNet, SSRN])
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("bands", [7, 8, 19, 20, 60])  # at 19 and 20 the blocks are 7 bands deep
 def test_training_step_is_the_same(network, bands):
     check_training_step(network, bands, kernels=8, batch=6)
@@ -56,7 +58,7 @@ def check_training_step(network, bands, kernels, batch):
         torch.testing.assert_close(other, buffer, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("network", [A2S2KResNet, SSRN])
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("bands", [7, 8, 9, 60])
 def test_logits_are_the_same_in_float32(network, training, bands):
@@ -96,17 +98,6 @@ def test_bfloat16_is_as_near_to_float32_as_pytorchs_own(network):
     assert logits.dtype == torch.float32
     assert 0 < errors[1][0] < 1.5 * errors[0][0]
     assert 0 < errors[1][1] < errors[0][1]
-
-
-def test_bfloat16_is_rounded_to_nearest_even():
-    special = [0.0, -0.0, 1e38, 1 + 2**-8, 1 + 3 * 2**-8, torch.inf, -torch.inf, torch.nan]
-    numbers = torch.cat([torch.randn(1000), torch.tensor(special)])
-    out = np.empty(len(numbers), np.uint16)
-    as_it_is = Store(np.empty((1, 1, 1, 1, 16), "f4"), 1).norm
-    shape = (1, 1, 1, len(numbers) // 16, 16)
-    passes.work_out(shape, tuple(as_it_is), numbers.numpy(), out, 1)
-    found = torch.from_numpy(out).view(torch.bfloat16)
-    torch.testing.assert_close(found, numbers.bfloat16(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_gradients_in_evaluation_mode():
@@ -150,7 +141,7 @@ def test_compiling_leaves_network_and_random_numbers_alone():
     _, fast = both_forms(SSRN, 20, torch.float32)
     before = {name: value.clone() for name, value in fast.state_dict().items()}
     state = torch.get_rng_state()
-    compile_kernels(fast, torch.randn(2, 1, 5, 5, 20, generator=torch.Generator()))
+    prepare(fast, torch.randn(2, 1, 5, 5, 20, generator=torch.Generator()))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in fast.state_dict().items())
     assert all(parameter.grad is None for parameter in fast.parameters())
@@ -194,21 +185,3 @@ def test_to_other_functions_a_map_is_a_tensor():
         out.square().sum().backward()
         results.append([out, *(p.grad for p in model.parameters())])
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
-
-
-def test_compiled_code_is_thrown_away_when_any_of_its_files_changes(tmp_path, monkeypatch):
-    """Numba looks at the file of a function only, not at those of the functions it calls."""
-    stamps = {f._cache._cache_file._source_stamp for f in (conv_direct.convolve, passes.weigh)}
-    assert stamps == {jit._stamp()}
-    monkeypatch.setattr(jit, "SOURCES", [tmp_path])
-    (tmp_path / "vectors.py").write_text("")
-    before = jit._stamp()
-    (tmp_path / "vectors.py").write_text("changed")
-    assert jit._stamp() != before
-
-
-def test_every_file_with_compiled_code_counts():
-    marks = "jit import", "import intrinsic", "llvmlite import"
-    files = (REPOSITORY / "common").rglob("*.py")
-    using = {p.parent for p in files if any(mark in p.read_text() for mark in marks)}
-    assert using == set(jit.SOURCES)

@@ -13,6 +13,8 @@ FIGURES = pytest.StashKey[dict]()
 
 
 def pytest_configure(config):
+    if config.getoption("--full") and hasattr(config, "workerinput"):
+        raise pytest.UsageError("--full counts what one process tries: without -n")
     config.stash[FIGURES] = {}
 
 
@@ -26,8 +28,8 @@ def often(request) -> Callable[[int, int], int]:
 def tried(request) -> Callable[..., None]:
     """Note a fault that a test has tried, as its last line, when all it asserts has held.
 
-    ``tried(fault, how, times, lost)``: the fault and how it was brought about in the README's
-    words, and what was lost.  Notes of the same fault add up.
+    ``tried(fault, how, times, lost)``: the fault and how it was brought about, in the
+    words of docs/reliability.md, and what was lost.  Notes of the same fault add up.
     """
 
     def note(fault: str, how: str, times: int, lost: str = "nothing") -> None:

@@ -1,26 +1,25 @@
 """Training processes to be disturbed: forked from one that has imported PyTorch already."""
 
 import importlib
-import json
 import multiprocessing
 import os
-import re
-import resource
 import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 import common.run.experiment
 import common.training.checkpoint
 from common.run.cli import main
-from common.system.interrupts import end_silently_until_main
+from common.system.process import end_silently_until_main
+from tests.forked import FORKED
+
+resource = pytest.importorskip("resource", reason="signals, limits and disks as Unix has them")
 
 FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "--precision", "fp32"]
 SCRIPTS = ("SSRN", "A2S2KResNet")
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["common.run.cli", *(f"{name}.{name}" for name in SCRIPTS)])
 
 
 def start(
@@ -54,7 +53,7 @@ def run(model: str, toy_data: Path, out: Path, *flags: str, **others) -> int:
 
 def said(out: Path) -> list[str]:
     """Lines on stderr of the last process that wrote to `out`."""
-    return _log(out).read_text().splitlines()
+    return _log(out).read_text("utf-8").splitlines()
 
 
 def _log(out: Path) -> Path:
@@ -73,24 +72,3 @@ def _run(model: str, arguments: list[str], log: Path, page: bool, largest_file: 
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     module = importlib.import_module(f"{model}.{model}")
     sys.exit(main(getattr(module, model), module.DEFAULTS, arguments))
-
-
-def bits(out: Path) -> dict:
-    """Everything a run leaves that does not tell the time, or the commit it was made with."""
-    report = json.loads((out / "report.json").read_text())
-    del report["environment"]["commit"]
-    for key in ("date", "train_seconds", "test_seconds"):
-        del report[key]
-    for flag in ("out", "resume", "overwrite"):
-        del report["settings"][flag]
-    found = {"report": report}
-    for path in sorted([*out.glob("*.np[yz]"), *out.glob("*.png"), *out.glob("run_*/*")]):
-        name = str(path.relative_to(out))
-        if path.name == "weights.pt":
-            state = torch.load(path, weights_only=True)["state"]
-            found[name] = {key: tensor.numpy().tobytes() for key, tensor in state.items()}
-        elif path.name == "history.csv":
-            found[name] = re.sub(r",[^,]*$", "", path.read_text(), flags=re.MULTILINE)
-        elif path.name != "iteration.npz":
-            found[name] = path.read_bytes()
-    return found

@@ -19,6 +19,7 @@ import scipy.io
 import torch
 
 from common.training.weights_file import save_weights
+from tests.networks.released_files import of_keras, of_later_code, write_keras
 from tests.run.test_export import toy_weights
 from tests.scenes.products import enmap
 from tests.scenes.test_array_file import save_envi, save_geotiff
@@ -35,7 +36,7 @@ class Pickled:
     """Leaves `MARKER` in the working directory when it is unpickled."""
 
     def __reduce__(self):
-        return os.system, (f"touch {MARKER}",)
+        return os.system, (f"echo > {MARKER}",)
 
 
 def scene(folder: Path, text: str) -> Path:
@@ -119,6 +120,17 @@ def weights(folder: Path, **changes) -> Path:
     return folder / "x.pt"
 
 
+def keras(folder: Path, **options) -> Path:
+    return write_keras(folder / "x.hdf5", of_keras(9, 5), **options)
+
+
+def later(folder: Path, **options) -> Path:
+    torch.save(of_later_code(9, 5), folder / "x.pth", **options)
+    return folder / "x.pth"
+
+
+OLD = {"_use_new_zipfile_serialization": False}  # PyTorch's format before 1.6
+
 # What a valid sample is made by, and the file of it that random changes go to.
 SAMPLES: dict[str, tuple[Callable[[Path], Path], str]] = {
     ".mat v5": (v5, "x.mat"),
@@ -138,6 +150,10 @@ SAMPLES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "metadata of EnMAP": (product, "ENMAP-METADATA.xml"),
     "scene file": (described, "x.yaml"),
     "weights": (weights, "x.pt"),
+    "Keras checkpoint": (keras, "x.hdf5"),
+    "Keras checkpoint, compressed": (lambda folder: keras(folder, compression=9), "x.hdf5"),
+    "PyTorch checkpoint": (later, "x.pth"),
+    "PyTorch checkpoint, old": (lambda folder: later(folder, **OLD), "x.pth"),
 }
 
 
@@ -353,6 +369,10 @@ def special(make: Callable[[Path], None], name: str) -> Callable[[Path], Path]:
     return write
 
 
+def pipe(path: Path) -> None:
+    os.mkfifo(path)  # which Windows has not
+
+
 def torch_file(content: object) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         torch.save(content, folder / "x.pt")
@@ -376,6 +396,57 @@ def deflated_weights(folder: Path) -> Path:
         for name in old.namelist():
             new.writestr(name, bytes(2**29) if name.endswith("data/0") else old.read(name))
     return path
+
+
+def with_keras(folder: Path, change: Callable[[h5py.Group, str], None]) -> Path:
+    """A Keras checkpoint whose last layer's kernel is something else."""
+    path = keras(folder)
+    with h5py.File(path, "a") as file:
+        layer = file["model_weights/dense_1/dense_1"]
+        del layer["kernel:0"]
+        change(layer, "kernel:0")
+    return path
+
+
+def keras_link(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe")
+    link = h5py.ExternalLink("pipe", "/x")
+    return with_keras(folder, lambda layer, name: layer.__setitem__(name, link))
+
+
+def keras_external(folder: Path) -> Path:
+    parts = [("/etc/passwd", 0, 80)]
+    make = lambda layer, name: layer.create_dataset(name, (4, 5), "f4", external=parts)  # noqa: E731
+    return with_keras(folder, make)
+
+
+def keras_virtual(folder: Path) -> Path:
+    layout = h5py.VirtualLayout((4, 5), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4, 5))
+    return with_keras(folder, lambda layer, name: layer.create_virtual_dataset(name, layout))
+
+
+def keras_sparse(shape: tuple[int, ...]) -> Callable[[Path], Path]:
+    make = lambda layer, name: layer.create_dataset(name, shape, "f4", chunks=(4, 64))  # noqa: E731
+    return lambda folder: with_keras(folder, make)
+
+
+def old_torch_file(content: object) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        torch.save(content, folder / "x.pth", **OLD)
+        return folder / "x.pth"
+
+    return write
+
+
+def old_pickle_of_a_terabyte(folder: Path) -> Path:
+    """A checkpoint whose pickle says that a storage has 2**38 numbers; the file has ten."""
+    torch.save({"a": torch.zeros(0x0A0B0C)}, folder / "x.pth", **OLD)
+    data = (folder / "x.pth").read_bytes()
+    length = data.index(b"J" + struct.pack("<I", 0x0A0B0C))
+    data = data[:length] + b"\x8a\x06" + struct.pack("<Q", 2**38)[:6] + data[length + 5 :]
+    (folder / "x.pth").write_bytes(data[: -4 * 0x0A0B0C + 40])
+    return folder / "x.pth"
 
 
 class Bytes:
@@ -465,15 +536,15 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "label -2**63": labels(np.where(LABELS == 3, -(2**63), LABELS.astype(np.int64))),
     "empty cube": special(lambda path: path.touch(), "x.npy"),
     "folder as cube": special(Path.mkdir, "x.npy"),
-    "pipe as cube": special(os.mkfifo, "x.npy"),
+    "pipe as cube": special(pipe, "x.npy"),
     "link to itself as cube": special(lambda path: path.symlink_to(path), "x.npy"),
     "endless device as cube": special(lambda path: path.symlink_to("/dev/zero"), "x.npy"),
     "empty scene file": special(lambda path: path.touch(), "x.yaml"),
     "folder as scene file": special(Path.mkdir, "x.yaml"),
-    "pipe as scene file": special(os.mkfifo, "x.yaml"),
+    "pipe as scene file": special(pipe, "x.yaml"),
     "link to itself as scene file": special(lambda path: path.symlink_to(path), "x.yaml"),
     "endless device as scene file": special(lambda path: path.symlink_to("/dev/zero"), "x.yaml"),
-    "pipe as weights": special(os.mkfifo, "x.pt"),
+    "pipe as weights": special(pipe, "x.pt"),
     "endless device as weights": special(lambda path: path.symlink_to("/dev/zero"), "x.pt"),
     "weights of a pickle": raw_pickle,
     "weights of a pickle in a PyTorch file": torch_file({"model": Pickled()}),
@@ -485,5 +556,17 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "weights of two lines": lambda f: weights(f, scene_name="a\nb"),
     "weights of NaN": lambda f: weights(f, state={"a": torch.tensor(torch.nan)}),
     "weights of huge patches": lambda f: weights(f, settings=SETTINGS | {"patch": 2**40}),
+    "Keras link to a pipe": keras_link,
+    "Keras data in another file": keras_external,
+    "Keras virtual data": keras_virtual,
+    "Keras kernel of 256 GiB": keras_sparse((2**18, 2**18)),
+    "Keras kernel of 60 MiB, not stored": keras_sparse((4, 15 * 2**18)),
+    "pipe as Keras checkpoint": special(pipe, "x.hdf5"),
+    "endless device as checkpoint": special(lambda path: path.symlink_to("/dev/zero"), "x.pth"),
+    "old checkpoint of a pickle": old_torch_file({"fc.weight": Pickled()}),
+    "old checkpoint of a large bytearray": old_torch_file({"fc.weight": Bytes()}),
+    "old checkpoint of a terabyte": old_pickle_of_a_terabyte,
+    "old checkpoint of one stretched tensor": old_torch_file({"fc.weight": STRETCHED}),
+    "old checkpoint of shared lists": old_torch_file(list_bomb()),
     "weights of a style sheet": lambda f: weights(f, colours=["red;}</style><script>"] * 5),
 }  # fmt: skip

@@ -38,7 +38,7 @@ def test_loss_that_is_nan_after_some_epochs(toy_data, tmp_path, often, tried):
         stopped, _, best = re.fullmatch(LINE.format(300), said(out)[-1]).groups()
         weights, history = out / "run_0" / "weights.pt", out / "run_0" / "history.csv"
 
-        epochs = list(csv.DictReader(history.read_text().splitlines()))
+        epochs = list(csv.DictReader(history.read_text("utf-8").splitlines()))
         assert len(epochs) == int(stopped) - 1 >= 1
         assert all(math.isfinite(float(epoch["train_loss"])) for epoch in epochs)
         losses = [float(epoch["validation_loss"] or "inf") for epoch in epochs]

@@ -6,8 +6,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +18,9 @@ from hypothesis import strategies as st
 
 import A2S2KResNet.A2S2KResNet
 import baselines.SVM
+import SSRN.released
 import SSRN.SSRN
+import SSRN.SSRNKeras
 from benchmarks import arithmetic, run, scaling
 from common.reporting import page
 from common.run import export
@@ -32,6 +32,7 @@ from common.system.files import REPOSITORY
 from common.tables import paper_table, readme_tables
 from common.training.classifier import Trained
 from figs import make_figures
+from tests.forked import run_program
 
 FAULT = "wrong flags, alone and together"
 HOW = "every flag of every program with values that are out of range, no number, no name or missing"
@@ -40,6 +41,8 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
         main, A2S2KResNet.A2S2KResNet.A2S2KResNet, A2S2KResNet.A2S2KResNet.DEFAULTS
     ),
     "SSRN": functools.partial(main, SSRN.SSRN.SSRN, SSRN.SSRN.DEFAULTS),
+    "SSRNKeras": functools.partial(main, SSRN.SSRNKeras.SSRNKeras, SSRN.SSRNKeras.DEFAULTS),
+    "released": SSRN.released.main,
     "SVM": functools.partial(run_script, baselines.SVM.SVM, baselines.SVM.DEFAULTS),
     "download": download.main,
     "page": page.main,
@@ -54,6 +57,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
 NO_NUMBER = ["", "x", "nan", "-1", "1_0", "²", "٣", "１", "0x10", "9" * 5000, "1,5", "\n", "-x"]
 SPLIT = {"-i": ["0", "1001", "1.5"], "-p": ["0", "1", "1000001"], "--per-class": ["0"]}
 SPLIT |= {"--seed": ["4294967296"], "-vs": ["0", "1", "1.5", "inf", "-0.5"]}
+SPLIT |= {"--validation": ["0", "1.0", "1.5", "0.0", "-0.5", "inf"]}
 SPLIT = {flag: values + NO_NUMBER for flag, values in SPLIT.items()}
 SPLIT |= {"--split": ["", "checker", "a\0b"], "--map": ["", "some", "ALL"]}
 SPLIT |= {"-d": ["", "XY", "in.mat", "no.yaml", "a\0.yaml", "x" * 5000 + ".yaml", "."]}
@@ -61,6 +65,7 @@ SPLIT |= {"--out": ["", "a\0b", "\udcff"], "--data-dir": ["", "a\0b"]}
 TRAINING = {"-e": ["0", "1e3"], "-k": ["0", "1025"], "--batch-size": ["0", "1000001"]}
 TRAINING |= {"--lr": ["0", "inf", "1e-400", "-1e-3"], "--lr-decay": ["0", "1.5", "-0.5"]}
 TRAINING = {flag: values + NO_NUMBER for flag, values in TRAINING.items()}
+TRAINING |= {"--preprocess": ["", "PCA", "pca,none"]}
 TRAINING |= {"-o": ["", "adm", "Adam"], "--recipe": ["", "quick"], "--precision": ["", "fp16"]}
 TRAINING |= {"--device": ["", "tpu", "cuda:99", "cuda:-1", "cuda:²", "CPU", "cuda:" + "9" * 5000]}
 TRAINING |= {"--weights": ["", "none.pt", ".", "a\0b", "x" * 5000]}
@@ -68,7 +73,10 @@ DEVICE = {"--device": ["", "tpu", "cuda:99"], "--out": ["", "a\0b", "/dev/null/x
 WRONG = {
     "A2S2KResNet": SPLIT | TRAINING | {"--attention": ["", "none"]},
     "SSRN": SPLIT | TRAINING,
+    "SSRNKeras": SPLIT | TRAINING,
     "SVM": SPLIT,
+    "released": {flag: SPLIT[flag] for flag in ("--map", "--out", "--data-dir")}
+    | {"--device": TRAINING["--device"]},
     "download": {"--data-dir": ["", "a\0b", "x" * 300]},
     "paper_table": {"--format": ["", "html"], "--out": ["", "t.txt", "t", "a\0b.md"]},
     "benchmarks.run": DEVICE
@@ -114,7 +122,7 @@ def refused(program: str, arguments: list[str], *named: str) -> None:
 @pytest.mark.parametrize("program", WRONG)
 def test_wrong_values(program, tried):
     times = 0
-    needed = ["nowhere"] if program == "paper_table" else []
+    needed = ["nowhere"] if program in ("paper_table", "released") else []
     for flag, values in WRONG[program].items():
         for value in values:
             shown = [] if len(value) > 1000 or not value.isprintable() else [value]
@@ -129,7 +137,9 @@ def test_wrong_values(program, tried):
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_unknown_and_abbreviated_flags(program):
-    needed = {"page": ["a"], "paper_table": ["a"], "export": ["a", "b"]}.get(program, [])
+    needed = {"page": ["a"], "paper_table": ["a"], "export": ["a", "b"], "released": ["a"]}.get(
+        program, []
+    )
     for flag in [
         "--colour",
         "--colour=red",
@@ -149,13 +159,15 @@ TOGETHER = {
     "-vs: the maps of --split say": ["--split", "a.mat", "b.mat", "-vs", "0.8"],
     "--per-class: the maps of --split say": ["--split", "a.mat", "b.mat", "--per-class", "5"],
     "--split disjoint a.mat: use random": ["--split", "disjoint", "a.mat"],
-    "--split a.mat: use random, disjoint or TRAIN_MAP TEST_MAP": ["--split", "a.mat"],
+    "--split a.mat: use random, authors, disjoint or TRAIN_MAP TEST_MAP": ["--split", "a.mat"],
     "--split a b c: use random": ["--split", "a", "b", "c"],
     "a.mat: no such file": ["--split", "a.mat", "b.mat"],
     "--resume: say with --out": ["--resume"],
     "--overwrite: say with --out": ["--overwrite"],
     "--resume and --overwrite do not go": ["--resume", "--overwrite", "--out", "x"],
     "use a larger -vs": ["-vs", "0.2"],
+    "labelled pixels train and 5000 validate": ["--validation", "5000"],
+    "--validation: a tenth of the": ["--split", "a.mat", "b.mat", "--validation", "5"],
     "PaviaU.mat: no such file; fetch it with: python -m common download UP --data-dir 'no where'": [
         "--data-dir",
         "no where",
@@ -207,7 +219,7 @@ OF_TOOLS = [
 
 
 def test_paths_that_cannot_be_used(tried):
-    Path("file").write_text("mine")
+    Path("file").write_text("mine", "utf-8")
     Path("empty.pt").touch()
     Path("empty.yaml").touch()
     Path("folder.yaml").mkdir()
@@ -230,7 +242,7 @@ def test_paths_that_cannot_be_used(tried):
         refused("A2S2KResNet", ["-d", "UP", "-p", "2", *flags], message)
     for program, arguments, message in OF_TOOLS:
         refused(program, arguments, message)
-    assert Path("file").read_text() == "mine"
+    assert Path("file").read_text("utf-8") == "mine"
     tried(
         "paths that cannot be used",
         "results, scenes, weights and tables where there is a file, a folder, nothing or no room",
@@ -290,10 +302,8 @@ def test_without_permission(closed_folder, tried):
         (["figs/make_figures.py", "x"], "make_figures.py: error: unrecognized arguments: x"),
     ],
 )
-def test_as_programs(command, line):
-    done = subprocess.run(
-        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True
-    )
+def test_as_programs(command, line, tmp_path):
+    done = run_program(command, cwd=REPOSITORY, folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith(line)
 

@@ -20,7 +20,8 @@ from PIL import Image
 from common.run.cli import main
 from common.scenes.georeference import GeotiffPosition, map_writer
 from SSRN.SSRN import DEFAULTS, SSRN
-from tests.reliability.processes import SCRIPTS, bits, run, said, start
+from tests.reliability.processes import SCRIPTS, run, said, start
+from tests.results import bits
 
 LENGTH = ["-i", "1", "-e", "2", "--resume"]
 PAGE = 4096  # bytes: what a tmpfs gives at a time
@@ -72,9 +73,9 @@ def check_whole(out: Path) -> None:
         elif path.suffix == ".png":
             Image.open(path).load()
         elif path.suffix == ".json":
-            json.loads(path.read_text())
+            json.loads(path.read_text("utf-8"))
         elif path.suffix == ".csv":
-            rows = csv.DictReader(path.read_text().splitlines())
+            rows = csv.DictReader(path.read_text("utf-8").splitlines())
             assert [row["epoch"] for row in rows] == ["1", "2"]
         else:
             ends = {".pdf": "%%EOF\n", ".html": "</html>", ".txt": "\n"}
@@ -219,9 +220,9 @@ def test_a_results_directory_that_vanishes(undisturbed, toy_data, tmp_path, ofte
 
 
 def test_a_results_directory_below_a_file(toy_data, tmp_path, capsys):
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", "utf-8")
     out = tmp_path / "file" / "out"
     where = ["-d", "UP", "--data-dir", str(toy_data), "--out", str(out)]
     assert main(SSRN, DEFAULTS, where) == 2
     assert re.fullmatch(ONE_LINE.format(out, "Not a directory") + "\n", capsys.readouterr().err)
-    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "file").read_text("utf-8") == "mine"

@@ -14,7 +14,8 @@ import pytest
 from common.system.errors import run_program
 from common.system.files import REPOSITORY, UNFINISHED
 from common.system.interrupts import EXCEPTIONS
-from tests.reliability.processes import SCRIPTS, bits, said, start
+from tests.reliability.processes import SCRIPTS, said, start
+from tests.results import bits
 
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 NAMES = {
@@ -121,16 +122,17 @@ def killed_within_a_checkpoint(process, out: Path, epochs: int) -> bool:
 def is_stopped(pid: int) -> bool:
     """Whether a process has come to a halt after SIGSTOP."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "T"
     except FileNotFoundError:
         return True
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc for the right moment")
 def test_ctrl_c_while_python_loads_its_packages(tmp_path, often):
     command = [sys.executable, REPOSITORY / "SSRN" / "SSRN.py", "-d", "UP", "--out", tmp_path / "o"]
     for delay in np.linspace(0, 0.2, often(1, 8)):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text("utf-8"):
             time.sleep(0.001)
         time.sleep(delay)  # loading what is in it takes longer
         process.send_signal(signal.SIGINT)

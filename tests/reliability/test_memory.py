@@ -1,7 +1,6 @@
 """Too little memory, for real: batches are halved, and what does not fit at all is one line."""
 
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from common.system.errors import InputError
 from common.system.memory import keep_freed_memory, told_if_memory_is_short
 from common.training.network_classifier import build
 from common.training.predict import predict
-from tests.reliability.processes import FORKED, SCRIPTS
+from tests.forked import FORKED
+from tests.reliability.processes import SCRIPTS, resource
 from tests.reliability.reader import memory
 
 ROWS, COLS, BANDS, PIXELS = 20, 25, 120, 120
@@ -47,7 +47,7 @@ def classify_within(model: str, pieces: int | None, answer: Path) -> None:
     taken.clear()
     resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2)
     answer.write_text(
-        json.dumps(found | {"pieces": int((memory("VmPeak") - before) * 2**20 / PIECE)})
+        json.dumps(found | {"pieces": int((memory("VmPeak") - before) * 2**20 / PIECE)}), "utf-8"
     )
 
 
@@ -85,7 +85,7 @@ def classified(model: str, pieces: int | None, folder: Path) -> dict:
     process.start()
     process.join()
     assert process.exitcode == 0
-    return json.loads(answer.read_text())
+    return json.loads(answer.read_text("utf-8"))
 
 
 def test_evaluation_with_too_little_memory_for_a_batch(tmp_path, often, tried):

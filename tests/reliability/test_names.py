@@ -82,7 +82,7 @@ def test_names_make_no_paths(name, place, tried):
     assert out.name.startswith("A2S2KResNet_")
     inside = f"{out.resolve().relative_to(place)}"
     assert all(new == inside or new.startswith(f"{inside}/") for new in paths(place) - before)
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text("utf-8"))
     assert report["scene_name"] == name
     assert not set(report["dataset"]) & set("/\\<>&\"'$`;|*? ")
     assert report["dataset"].strip(".")
@@ -126,9 +126,9 @@ def results(place):
 
 
 def test_page(results, tried):
-    report = json.loads((results / "report.json").read_text())
+    report = json.loads((results / "report.json").read_text("utf-8"))
     report["settings"]["data_dir"] = report["environment"]["device_name"] = NAMES[11]
-    (results / "report.json").write_text(json.dumps(report))
+    (results / "report.json").write_text(json.dumps(report), "utf-8")
     with warnings.catch_warnings(action="error"):  # which would stand on stderr
         write_page(results)
     page = Texts((results / "report.html").read_text("utf-8"))

@@ -30,6 +30,15 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     ),
     "SVM": functools.partial(run_script, baselines.SVM.SVM, baselines.SVM.DEFAULTS),
 }
+
+
+@pytest.fixture(autouse=True)
+def small_grid(monkeypatch):
+    """Let the SVM search 4 pairs of C and gamma rather than 54."""
+    monkeypatch.setattr(baselines.SVM, "C", (10, 1000))
+    monkeypatch.setattr(baselines.SVM, "GAMMA", (0.003, 0.03))
+
+
 QUICK = ["-e", "1", "-k", "2", "--device", "cpu", "--precision", "fp32"]
 STRIPES = np.indices((12, 10))[0] // 4 + 1  # three classes of 40 pixels
 
@@ -59,7 +68,7 @@ def run(
     np.save(folder / "cube.npy", cube)
     np.save(folder / "truth.npy", labels)
     text = f"name: Field\ncube: cube.npy\nground_truth: truth.npy\n{more}"
-    (folder / "field.yaml").write_text(text)
+    (folder / "field.yaml").write_text(text, "utf-8")
     out = folder / f"out of {program}"
     arguments = ["-d", str(folder / "field.yaml"), "-i", "1", "--out", str(out), *flags]
     return PROGRAMS[program](arguments + QUICK * (program != "SVM")), out
@@ -67,7 +76,7 @@ def run(
 
 def figures(out: Path) -> dict:
     """Read ``report.json`` and check its figures against each other and the split."""
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text("utf-8"))
     confusion, split = np.array(report["confusion"][0]), report["split"]
     assert confusion.sum() == split["test"] > 0
     assert confusion.sum(axis=1).tolist() == split["test_per_class"][0]
@@ -211,12 +220,12 @@ def test_only_one_class_is_tested_and_found(tmp_path, tried):
     """Kappa is 0 / 0 then: null in report.json, said in the text and on the page."""
     status, out = run("SVM", tmp_path, CUBE.reshape(1, 120, 8), ONLY_SECOND_TESTED.reshape(1, 120))
     assert status == 0
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text("utf-8"))
     assert (report["oa"], report["kappa"], report["kappa_mean"]) == ([1.0], [None], None)
-    assert "undefined" in (out / "report.txt").read_text()
+    assert "undefined" in (out / "report.txt").read_text("utf-8")
     with warnings.catch_warnings(action="error"):  # which would stand on stderr
         write_page(out)
-    assert "undefined" in (out / "report.html").read_text()
+    assert "undefined" in (out / "report.html").read_text("utf-8")
     tried(FAULT, HOW, 1)
 
 
@@ -237,7 +246,9 @@ def test_mapping_a_scene_in_other_units(tmp_path, capsys, tried):
     values = [1e45, 1e60, 1e99]
     for value in values:
         np.save(tmp_path / "other.npy", with_value(value, (3, 4, 5)))
-        (tmp_path / "other.yaml").write_text("name: Other\ncube: other.npy\nnodata: null\n")
+        (tmp_path / "other.yaml").write_text(
+            "name: Other\ncube: other.npy\nnodata: null\n", "utf-8"
+        )
         weights, out = trained / "run_0" / "weights.pt", tmp_path / f"{value}"
         flags = ["-d", f"{tmp_path / 'other.yaml'}", "--weights", f"{weights}", "--out", f"{out}"]
         capsys.readouterr()

@@ -4,9 +4,12 @@ import dataclasses
 import functools
 import gc
 import os
+import sys
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import pytest
 
 import common.reporting.page
 import common.run.experiment
@@ -14,15 +17,16 @@ from A2S2KResNet import A2S2KResNet
 from common.system.memory import give_back_memory
 from common.training.network_classifier import NetworkClassifier
 from SSRN import SSRN
-from tests.reliability.processes import FORKED
+from tests.forked import FORKED
 from tests.reliability.reader import memory
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells in /proc")
 WARM_UP = 4  # runs until all packages are loaded and the heap has its size
 LARGEST_GROWTH = 10  # MiB
 
 
 def one_run(number: int, toy_data: Path, folder: Path) -> None:
-    """Train and test a network, every third time with a page; resume what is finished."""
+    """Train and test a network, every fifth time with a page; resume what is finished."""
     module, name = [(SSRN, "SSRN"), (A2S2KResNet, "A2S2KResNet")][number % 2]
     make = functools.partial(NetworkClassifier, getattr(module, name))
     settings = dataclasses.replace(
@@ -37,7 +41,7 @@ def one_run(number: int, toy_data: Path, folder: Path) -> None:
         precision="fp32",
     )
     common.run.experiment.add_page = (
-        common.reporting.page.write_page if number % 3 == 0 else lambda out: None
+        common.reporting.page.write_page if number % 5 == 0 else lambda out: None
     )
     common.run.experiment.train_and_test(make, settings)
 

@@ -10,6 +10,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
+import common.reporting.page
 from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
 from common.reporting.figures import disagreement, map_panels, row_shares, shaded
 from common.reporting.page import main as page_main
@@ -51,6 +52,12 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
+@pytest.fixture
+def no_figure_files(monkeypatch):
+    """Leave out the figures beside the page, each of which takes as long as the page itself."""
+    monkeypatch.setattr(common.reporting.page, "write_figures", lambda folder, figures: None)
+
+
 def read_page(out) -> Page:
     return Page((out / "report.html").read_text("utf-8"))
 
@@ -60,12 +67,12 @@ def test_page_needs_no_other_file_no_network_and_no_script(results):
     assert page.sources
     assert all(source.startswith("data:image/") for source in page.sources)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert "@import" not in (results / "report.html").read_text()
-    assert "url(" not in (results / "report.html").read_text()
+    assert "@import" not in (results / "report.html").read_text("utf-8")
+    assert "url(" not in (results / "report.html").read_text("utf-8")
 
 
 def test_page_shows_the_figures_of_the_report(results):
-    page, report = read_page(results), json.loads((results / "report.json").read_text())
+    page, report = read_page(results), json.loads((results / "report.json").read_text("utf-8"))
     for name in ("oa", "aa", "kappa", "aa_users"):
         assert f"{100 * report[f'{name}_mean']:.2f}" in page.text
         assert f"± {100 * report[f'{name}_std']:.2f}" in page.text
@@ -124,7 +131,7 @@ def test_shares_and_shades_of_nothing():
     assert np.abs(every - shades[0, 0]).sum(axis=2).min() > 100  # NaN looks like none of them
 
 
-def test_page_without_maps_and_with_one_iteration(toy_data, tmp_path):
+def test_page_without_maps_and_with_one_iteration(toy_data, tmp_path, no_figure_files):
     flags = ["-d", "UP", "--data-dir", str(toy_data), "-i", "1", "--map", "none"]
     assert main(A2S2KResNet, DEFAULTS, [*SHORT, *flags, "--out", str(tmp_path / "out")]) == 0
     write_page(tmp_path / "out")
@@ -134,8 +141,8 @@ def test_page_without_maps_and_with_one_iteration(toy_data, tmp_path):
     assert "not tested" in page.text
 
 
-def test_page_of_a_scene_without_ground_truth(results, toy_data, tmp_path):
-    (tmp_path / "new.yaml").write_text("name: <b>New</b> ground\ncube: cube.npy\n")
+def test_page_of_a_scene_without_ground_truth(results, toy_data, tmp_path, no_figure_files):
+    (tmp_path / "new.yaml").write_text("name: <b>New</b> ground\ncube: cube.npy\n", "utf-8")
     cube = scipy.io.loadmat(toy_data / "PaviaU.mat")["paviaU"]
     np.save(tmp_path / "cube.npy", cube)
     flags = ["-d", str(tmp_path / "new.yaml"), "--weights", str(results / "run_0" / "weights.pt")]
@@ -158,15 +165,30 @@ def test_command_writes_the_page_anew(results, capsys):
     assert capsys.readouterr().out.strip() == str(results / "report.html")
 
 
+def test_page_of_what_is_left(results, tmp_path):
+    """A report and arrays, as the published runs keep them: the page leaves out the rest."""
+    names = ("report.json", "gt.npy", "run_0/map.npy", "run_0/split.npy")
+    (tmp_path / "run_0").mkdir()
+    for name in names:
+        shutil.copy(results / name, tmp_path / name)
+    write_page(tmp_path)
+    page = read_page(tmp_path)
+    assert "classification" in page.text
+    assert "false colour" not in page.text
+    assert "Learning curves" not in page.text
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"class_colours": []}', "old"])
-def test_what_is_no_results_directory_is_refused_in_one_line(content, results, tmp_path, capsys):
+def test_what_is_no_results_directory_is_refused_in_one_line(
+    content, results, tmp_path, capsys, no_figure_files
+):
     if content == "old":
         shutil.copytree(results, tmp_path, dirs_exist_ok=True)
-        report = json.loads((results / "report.json").read_text())
+        report = json.loads((results / "report.json").read_text("utf-8"))
         del report["environment"]
         content = json.dumps(report)
     if content is not None:
-        (tmp_path / "report.json").write_text(content)
+        (tmp_path / "report.json").write_text(content, "utf-8")
     assert page_main([str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path) in line

@@ -16,10 +16,11 @@ from common.run.cli import main, run_script
 from common.system.files import locked
 from common.training.checkpoint import FILES, Checkpoint
 from SSRN import SSRN
-from tests.reliability.processes import bits
+from tests.results import bits
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["-d", "UP", "-p", "2", "-k", "4", "-i", "2", "-e", "4", "--precision", "fp32"]
+FLAGS += ["--batch-size", "40"]  # three updates an epoch
 
 
 def run(toy_data: Path, out: Path, *flags: str) -> int:
@@ -86,17 +87,27 @@ def test_goes_on_from_anywhere_else(
     assert bits(tmp_path / "out") == uninterrupted
 
 
+OF_FAST = ["--recipe", "fast", "-p", "3", "-i", "1", "-e", "5"]  # patches of 5, 5, 7, 7, 7
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_fast(toy_data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("fast") / "out"
+    assert run(toy_data, out, *OF_FAST) == 0
+    return bits(out)
+
+
 @pytest.mark.parametrize("writes", [1, 2, 3])
-def test_fast_recipe_goes_on_around_its_change_of_patches(writes, toy_data, tmp_path, monkeypatch):
+def test_fast_recipe_goes_on_around_its_change_of_patches(
+    writes, uninterrupted_fast, toy_data, tmp_path, monkeypatch
+):
     monkeypatch.setattr(common.training.checkpoint, "LARGEST_COST", 1e9)
-    flags = ["--recipe", "fast", "-p", "3", "-i", "1", "-e", "5"]  # patches of 5, 5, 7, 7, 7
-    assert run(toy_data, tmp_path / "whole", *flags) == 0
     with monkeypatch.context() as patch:
         killed_after(writes, patch, common.training.checkpoint, "write_file")
         with pytest.raises(Killed):
-            run(toy_data, tmp_path / "out", *flags)
-    assert run(toy_data, tmp_path / "out", "--resume", *flags) == 0
-    assert bits(tmp_path / "out") == bits(tmp_path / "whole")
+            run(toy_data, tmp_path / "out", *OF_FAST)
+    assert run(toy_data, tmp_path / "out", "--resume", *OF_FAST) == 0
+    assert bits(tmp_path / "out") == uninterrupted_fast
 
 
 def test_a_recipe_that_has_changed_is_refused(toy_data, tmp_path, monkeypatch, capsys):
@@ -122,7 +133,7 @@ def test_finished_iterations_are_not_trained_again(uninterrupted, toy_data, tmp_
 def test_a_finished_run_says_so_and_does_nothing(toy_data, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     assert run(toy_data, out, "-i", "1", "-e", "1") == 0
-    (out / "report.html").write_text("page")  # which tests do not write
+    (out / "report.html").write_text("page", "utf-8")  # which tests do not write
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     assert run(toy_data, out, "-i", "1", "-e", "1", "--resume") == 0
     assert "finished already, nothing to do" in capsys.readouterr().err
@@ -147,7 +158,7 @@ def test_what_cannot_go_on_is_refused_in_one_line(toy_data, tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()[-1:]
         assert message in line
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "notes.txt").write_text("mine")
+    (tmp_path / "other" / "notes.txt").write_text("mine", "utf-8")
     assert run(toy_data, tmp_path / "other", "--resume") == 2
     assert "holds no run that can go on" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes.txt"]
@@ -212,6 +223,8 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_whole(toy_data, tmp_path, mon
 
 
 def test_svm_goes_on_too(toy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(SVM, "C", (10, 1000))
+    monkeypatch.setattr(SVM, "GAMMA", (0.003, 0.03))
     where = ["-d", "UP", "--data-dir", str(toy_data), "-i", "2"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert run_script(SVM.SVM, SVM.DEFAULTS, [*where, "--out", str(whole)]) == 0

@@ -28,7 +28,7 @@ def field(seed: int = 0) -> np.ndarray:
 
 def scene_file(folder, name: str, lines: str) -> str:
     np.save(folder / "labels.npy", LABELS)
-    (folder / name).write_text(f"name: Scene\n{lines}")
+    (folder / name).write_text(f"name: Scene\n{lines}", "utf-8")
     return str(folder / name)
 
 
@@ -54,7 +54,7 @@ def test_a_product_is_trained_on_and_another_mapped(name, tmp_path, capsys):
     path = scene_file(tmp_path / "other", "o.yaml", PRODUCTS[name](tmp_path / "other", field(1)))
     capsys.readouterr()
     assert use(weights, path, tmp_path / "mapped") == 0
-    report = json.loads((tmp_path / "mapped" / "report.json").read_text())
+    report = json.loads((tmp_path / "mapped" / "report.json").read_text("utf-8"))
     assert report["left_out_bands"] == left_out.tolist()
     label_map = np.load(tmp_path / "mapped" / "run_0" / "map.npy")
     np.testing.assert_array_equal(label_map == 0, np.isnan(field(1)[:, :, 0]))
@@ -96,7 +96,7 @@ def said(trained, tmp_path, capsys, lines: str, status: int) -> str:
 
 def test_what_was_left_out_is_said_and_kept(trained, capsys):
     out = trained.parents[1]
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text("utf-8"))
     assert report["left_out_bands"] == [3, 7, 12]
     assert report["notes"][:2] == [
         "cube.hdr: left out band 7, which it marks as bad",
@@ -158,7 +158,7 @@ def test_no_map_without_a_classified_pixel(trained, tmp_path, capsys):
 def test_the_real_enmap_tile_trains_as_it_comes(program, tmp_path, capsys):
     cube, labels = (original(f"enmap/{name}.tif") for name in ("tile", "labels"))
     path = tmp_path / "tile.yaml"
-    path.write_text(f"name: Tile\ncube: {cube}\nground_truth: {labels}\n")
+    path.write_text(f"name: Tile\ncube: {cube}\nground_truth: {labels}\n", "utf-8")
     arguments = ["-d", str(path), "-i", "1", "--out", str(tmp_path / "out")]
     if program == "SVM":
         from baselines.SVM import DEFAULTS, SVM

@@ -1,7 +1,6 @@
 """The ONNX file computes what PyTorch computes, and brings what is needed to use it without."""
 
 import json
-import re
 import sys
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 import common.run.export
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
+from baselines.SAE import SAE
 from common.run.export import compare, main, onnx_model
 from common.samples.patches import Patches
 from common.samples.preprocess import fit_pca_scaling
@@ -18,7 +18,13 @@ from common.settings import Settings
 from common.system.files import REPOSITORY
 from common.training.predict import logits
 from common.training.weights_file import Weights, save_weights
+from SSRN.CNNL import CNNL
+from SSRN.SPA import SPA
+from SSRN.SPC import SPC
 from SSRN.SSRN import SSRN
+from SSRN.SSRNKeras import SSRNKeras
+from SSRN.SSRNLeaky import SSRNLeaky
+from tests.docs.pages import blocks, page
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -27,6 +33,12 @@ NETWORKS = {
     "paper": (A2S2KResNet, {"attention": "paper"}),
     "official": (A2S2KResNet, {"attention": "official"}),
     "ssrn": (SSRN, {}),
+    "ssrn_keras": (SSRNKeras, {}),
+    "ssrn_leaky": (SSRNLeaky, {}),
+    "spc": (SPC, {}),
+    "spa": (SPA, {}),
+    "cnnl": (CNNL, {}),
+    "sae": (SAE, {}),
 }
 BANDS, CLASSES, PATCH = 21, 5, 2
 
@@ -114,10 +126,9 @@ def test_file_names_no_folder_of_this_machine_and_is_always_the_same(exported, t
     assert file.read_bytes() == content
 
 
-def test_readme_example_classifies_raw_spectra_as_the_training_script(exported, monkeypatch):
+def test_example_of_the_docs_classifies_raw_spectra_as_the_training_script(exported, monkeypatch):
     name, file = exported
-    section = (REPOSITORY / "README.md").read_text().split("\n## Export\n")[1].split("\n## ")[0]
-    (example,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    (example,) = blocks(page("docs/export.md"), "python")
     monkeypatch.chdir(file.parent)
     cube, preprocessing = toy_cube(), toy_weights(name).preprocessing
     np.save("cube.npy", cube)
@@ -163,7 +174,7 @@ def test_says_how_far_they_are_apart(tmp_path, capsys):
 
 
 WRONG_WEIGHTS = {
-    "network 'Nothing': this repository has no Nothing/Nothing.py": {"model": "Nothing"},
+    "network 'Nothing': this repository has no Nothing.py": {"model": "Nothing"},
     "not a weights file of this project: 'model' is damaged": {"model": "../SSRN"},
     "network 'json': this repository has no": {"model": "json"},
     "does not fit the network SSRN": {"state": {}},
@@ -207,9 +218,9 @@ def test_own_network_by_the_convention(tmp_path, monkeypatch, capsys):
     networks = {"Mean": "x.mean((1, 2, 3))", "Hard": "torch.special.i1(x.mean((1, 2, 3)))"}
     for name, expression in networks.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / f"{name}.py").write_text(source.format(name, expression))
+        (tmp_path / name / f"{name}.py").write_text(source.format(name, expression), "utf-8")
     (tmp_path / "Empty").mkdir()
-    (tmp_path / "Empty" / "Empty.py").write_text("Empty = 1\n")
+    (tmp_path / "Empty" / "Empty.py").write_text("Empty = 1\n", "utf-8")
 
     assert run(tmp_path, toy_weights(model="Mean", state={})) == 0
     (tmp_path / "model.onnx").unlink()

@@ -25,11 +25,12 @@ from common.samples.random_split import random_split
 from common.scenes.scene import load_scene
 from common.system.device import choose_precision
 from tests.conftest import toy_labels
+from tests.forked import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {"A2S2KResNet": A2S2KResNet.A2S2KResNet, "SSRN": SSRN.SSRN}
 SCRIPTS = {name: (getattr(module, name), module.DEFAULTS) for name, module in MODULES.items()}
-PRECISION = {"A2S2KResNet": "fp32", "SSRN": "bf16"}  # the same wherever the tests run
+PRECISION = {"A2S2KResNet": "fp32", "SSRN": choose_precision("auto", torch.device("cpu"))}
 SHORT = ["-d", "UP", "-e", "2", "-i", "2", "-p", "2", "-k", "4"]
 
 
@@ -40,7 +41,7 @@ def run(model: str, toy_data: Path, out: Path, *flags: str) -> int:
 
 
 def read_report(out: Path) -> dict:
-    return json.loads((out / "report.json").read_text())
+    return json.loads((out / "report.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module", params=SCRIPTS)
@@ -108,7 +109,7 @@ def test_pictures_have_the_scene_size_and_colours(results):
 
 def test_history(results):
     _, out = results
-    with open(out / "run_1" / "history.csv") as file:
+    with open(out / "run_1" / "history.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[0]["learning_rate"]) == 1e-3
@@ -138,7 +139,9 @@ def everything_but_times(out: Path) -> tuple:
     for key in ("date", "train_seconds", "test_seconds"):
         del report[key]
     del report["settings"]["overwrite"]
-    histories = [path.read_text().splitlines() for path in sorted(out.glob("run_*/history.csv"))]
+    histories = [
+        path.read_text("utf-8").splitlines() for path in sorted(out.glob("run_*/history.csv"))
+    ]
     histories = [[line.rpartition(",")[0] for line in lines] for lines in histories]
     states = [
         torch.load(path, weights_only=True)["state"]
@@ -171,16 +174,16 @@ def test_existing_results_are_not_overwritten(results, toy_data, capsys):
 
 
 def test_overwrite_keeps_what_a_run_did_not_write(toy_data, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "run_notes.txt").write_text("mine too")
+    (tmp_path / "notes.txt").write_text("mine", "utf-8")
+    (tmp_path / "run_notes.txt").write_text("mine too", "utf-8")
     for number in (0, 7):
         (tmp_path / f"run_{number}").mkdir()
-        (tmp_path / f"run_{number}" / "map.npy").write_text("old")
-    (tmp_path / "run_0" / "notes.txt").write_text("and mine")
+        (tmp_path / f"run_{number}" / "map.npy").write_text("old", "utf-8")
+    (tmp_path / "run_0" / "notes.txt").write_text("and mine", "utf-8")
     assert run("SSRN", toy_data, tmp_path, "--overwrite", "-i", "1", "-e", "1") == 0
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert (tmp_path / "run_notes.txt").read_text() == "mine too"
-    assert (tmp_path / "run_0" / "notes.txt").read_text() == "and mine"
+    assert (tmp_path / "notes.txt").read_text("utf-8") == "mine"
+    assert (tmp_path / "run_notes.txt").read_text("utf-8") == "mine too"
+    assert (tmp_path / "run_0" / "notes.txt").read_text("utf-8") == "and mine"
     assert not (tmp_path / "run_7").exists()
 
 
@@ -236,7 +239,7 @@ def test_class_tested_in_some_iterations_only_has_their_mean(toy_data, tmp_path)
 
 def test_terminal_shows_what_report_txt_holds(toy_data, tmp_path, capsys):
     assert run("SSRN", toy_data, tmp_path / "out", "-i", "1", "-e", "1") == 0
-    text = (tmp_path / "out" / "report.txt").read_text()
+    text = (tmp_path / "out" / "report.txt").read_text("utf-8")
     assert text in capsys.readouterr().out
     report = read_report(tmp_path / "out")
     assert re.search(rf"^OA % +{100 * report['oa'][0]:.2f}$", text, flags=re.MULTILINE)
@@ -255,17 +258,19 @@ def test_default_results_directory(toy_data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("folder", [".", "A2S2KResNet", "/"])
 def test_runs_from_any_folder(toy_data, tmp_path, folder):
     script = ROOT / "A2S2KResNet" / "A2S2KResNet.py"
-    if folder == "A2S2KResNet":
-        script = script.name
-    command = [sys.executable, str(script), *SHORT, "-i", "1", "-o", "diffgrad", "--attention"]
-    command += ["official", "--out", str(tmp_path / "out")]
-    done = subprocess.run(
-        command,
-        cwd=ROOT / folder,
-        env=os.environ | {"HSI_DATA_DIR": str(toy_data)},
-        capture_output=True,
-        text=True,
-    )
+    command = [script.name if folder == "A2S2KResNet" else str(script), *SHORT, "-i", "1"]
+    command += ["-o", "diffgrad", "--attention", "official", "--out", str(tmp_path / "out")]
+    environment = {"HSI_DATA_DIR": str(toy_data)}
+    if folder == "/":  # one of them with all that starting Python is
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+        )
+    else:
+        done = run_program(command, cwd=ROOT / folder, folder=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     assert "OA %" in done.stdout
     assert "\r" not in done.stderr  # a file gets plain lines
@@ -314,7 +319,7 @@ def test_interrupting_keeps_finished_iterations(toy_data, tmp_path, monkeypatch,
     assert run("SSRN", toy_data, tmp_path / "out") == 130
     assert "interrupted" in capsys.readouterr().err
     assert len(read_report(tmp_path / "out")["oa"]) == 1
-    assert "1 of 2 iterations" in (tmp_path / "out" / "report.txt").read_text()
+    assert "1 of 2 iterations" in (tmp_path / "out" / "report.txt").read_text("utf-8")
 
 
 def test_iterations_side_by_side_are_as_one_after_another(toy_data, tmp_path, monkeypatch):
@@ -340,8 +345,10 @@ def test_fast_recipe_has_its_own_defaults_and_flags_win(toy_data, tmp_path):
         settings[name] = read_report(tmp_path / name)["settings"]
     assert (settings["own"]["epoch"], settings["own"]["lr"]) == (1, 3e-3)
     assert (settings["given"]["epoch"], settings["given"]["lr"]) == (2, 0.01)
-    assert "recipe fast" in (tmp_path / "own" / "report.txt").read_text()
-    rows = list(csv.DictReader((tmp_path / "given" / "run_0" / "history.csv").open()))
+    assert "recipe fast" in (tmp_path / "own" / "report.txt").read_text("utf-8")
+    rows = list(
+        csv.DictReader((tmp_path / "given" / "run_0" / "history.csv").open(encoding="utf-8"))
+    )
     assert rows[0]["validation_loss"] == ""
     assert float(rows[1]["validation_loss"]) > 0
 
@@ -355,7 +362,7 @@ def test_help_shows_the_recipes_defaults(capsys):
 def test_precision_in_report(results):
     model, out = results
     assert read_report(out)["environment"]["precision"] == PRECISION[model]
-    assert f", {PRECISION[model]}, torch " in (out / "report.txt").read_text()
+    assert f", {PRECISION[model]}, torch " in (out / "report.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
 
 import common.samples.preprocess
-from common.samples.preprocess import fit_pca_scaling
+from common.samples.preprocess import PREPROCESSINGS, fit_pca_scaling
 from common.scenes.scene import load_scene
 
 
@@ -50,3 +50,47 @@ def test_constant_and_repeated_bands_become_zero_components():
     assert np.isfinite(components).all()
     np.testing.assert_array_equal(components[:, :, 6:], 0)
     np.testing.assert_allclose(components[:, :, :6].std(axis=(0, 1)), 1, atol=1e-5)
+
+
+@pytest.fixture
+def cube() -> np.ndarray:
+    """Numbers of whole thousands, as sensors give; one band is constant."""
+    cube = np.random.default_rng(0).integers(900, 9000, (17, 13, 9))
+    cube[..., 4] = 3000
+    return cube.astype(np.uint16)
+
+
+def expected(kind: str, pixels: np.ndarray) -> np.ndarray:
+    if kind == "standardise":
+        return scale(pixels)
+    if kind == "centre":
+        return (pixels - pixels.mean(axis=0)) / pixels.max()
+    if kind == "range":
+        return (pixels - pixels.min()) / (pixels.max() - pixels.min())
+    return pixels
+
+
+@pytest.mark.parametrize("kind", ["standardise", "centre", "range", "none"])
+def test_other_preprocessings(kind, cube, monkeypatch):
+    monkeypatch.setattr(common.samples.preprocess, "PIXELS_PER_BLOCK", 50)
+    found = PREPROCESSINGS[kind](cube).apply(cube)
+    pixels = expected(kind, cube.reshape(-1, 9).astype(np.float64)).reshape(cube.shape)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, pixels, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", PREPROCESSINGS)
+def test_fitted_on_pixels_with_data_only(kind, cube):
+    valid = np.ones(cube.shape[:2], bool)
+    valid[3:9] = False
+    whole = PREPROCESSINGS[kind](cube[valid][None])
+    cube[~valid] = 65_535
+    part = PREPROCESSINGS[kind](cube, valid)
+    for name in ("mean", "matrix"):
+        np.testing.assert_allclose(getattr(part, name), getattr(whole, name), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["standardise", "centre", "range"])
+def test_a_cube_without_contrast_becomes_finite_numbers(kind):
+    cube = np.full((4, 4, 9), 0.1)
+    assert np.isfinite(PREPROCESSINGS[kind](cube).apply(cube)).all()

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from common.samples.random_split import random_split
+from common.samples.random_split import authors_training_count, random_split
 from common.scenes.array_file import open_array
 from common.scenes.scene import load_scene
 from common.system.errors import InputError
 from tests.conftest import GOLDEN, original, toy_labels
 
-SPLITS = json.loads((GOLDEN / "splits.json").read_text())
+SPLITS = json.loads((GOLDEN / "splits.json").read_text("utf-8"))
 TOY = next(key for key in SPLITS if key.startswith("toy"))
 VARIABLES = {
     "IN": ("Indian_pines_gt.mat", "indian_pines_gt"),
@@ -45,6 +45,43 @@ def test_original_ground_truth_files(key):
     file, variable = VARIABLES[key]
     labels = open_array(original(file), variable).read().astype(np.int64)
     check_against_golden(labels, key)
+
+
+AUTHORS = json.loads((GOLDEN / "splits_authors.json").read_text("utf-8"))["ssrn_authors"]
+
+
+@pytest.mark.parametrize(
+    ("key", "valid_split", "validation"), [("IN", 0.8, 0.1), ("IN", 0.8, 1025), ("UP", 0.9, None)]
+)
+def test_split_of_ssrns_authors(key, valid_split, validation, tmp_path):
+    if key == "IN":
+        labels = load_scene("IN", str(tmp_path)).labels
+    else:
+        file, variable = VARIABLES[key]
+        labels = open_array(original(file), variable).read().astype(np.int64)
+    for golden in AUTHORS[key]:
+        split = random_split(
+            labels, valid_split, golden["seed"], None, validation, authors_training_count
+        )
+        for part in ("train", "val", "test"):
+            assert len(getattr(split, part)) == golden[part]
+            assert split.sha256()[part] == golden[f"{part}_sha256"]
+
+
+@pytest.mark.parametrize(("validation", "expected"), [(7, 7), (0.1, 116), (1e-9, 1)])
+def test_validation_pixels_as_asked_for(validation, expected):
+    usual = random_split(toy_labels(), valid_split=0.9, seed=3)
+    split = random_split(toy_labels(), valid_split=0.9, seed=3, validation=validation)
+    np.testing.assert_array_equal(split.train, usual.train)
+    assert len(split.val) == expected
+    rest = np.concatenate([usual.test, usual.val])
+    np.testing.assert_array_equal(np.concatenate([split.test, split.val]), rest)
+
+
+@pytest.mark.parametrize("validation", [0.95, 5000])
+def test_validation_that_leaves_nothing_to_test_is_refused(validation):
+    with pytest.raises(InputError, match=rf"--validation {validation}: .*none to test; use fewer"):
+        random_split(toy_labels(), valid_split=0.9, seed=3, validation=validation)
 
 
 def test_parts_are_disjoint_and_cover_every_labelled_pixel():

@@ -106,7 +106,7 @@ def dlr(folder: Path, cube: np.ndarray, product: str, band: str, gain: str, offs
         for centre in wavelengths(cube.shape[2])
     )
     text = f"<x><specific><bandCharacterisation>{bands}</bandCharacterisation></specific></x>"
-    (folder / f"{product}-METADATA.xml").write_text(f"<?xml version='1.0'?>{text}")
+    (folder / f"{product}-METADATA.xml").write_text(f"<?xml version='1.0'?>{text}", "utf-8")
     return f"cube: {product}-SPECTRAL_IMAGE.tif\n"
 
 

@@ -271,9 +271,9 @@ def test_envi_header_without_data(tmp_path):
 )
 def test_envi_headers_that_are_wrong(tmp_path, capfd, old, new, said):
     save_envi(tmp_path / "scene.img", CUBE)
-    header = (tmp_path / "scene.hdr").read_text()
+    header = (tmp_path / "scene.hdr").read_text("utf-8")
     assert old in header
-    (tmp_path / "scene.hdr").write_text(header.replace(old, new))
+    (tmp_path / "scene.hdr").write_text(header.replace(old, new), "utf-8")
     assert said in refused(tmp_path / "scene.hdr")
     assert capfd.readouterr() == ("", "")
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -169,8 +170,8 @@ def assert_only_the_good_file(path: Path) -> None:
 
 
 def test_addresses_and_blob_ids_of_the_scenes():
-    descriptions = (REPOSITORY / "common" / "scenes").glob("*.yaml")
-    files = [f for path in descriptions for f in yaml.safe_load(path.read_text())["files"]]
+    descriptions = (REPOSITORY / "common" / "scenes" / "benchmarks").glob("*.yaml")
+    files = [f for path in descriptions for f in yaml.safe_load(path.read_text("utf-8"))["files"]]
     assert {file["name"]: file["git_blob"] for file in files} == ORIGINALS
     for file in files:
         assert all(a.startswith("https://") and a.endswith(file["name"]) for a in file["addresses"])
@@ -349,6 +350,31 @@ def test_command_line(server, command):
     assert sorted(p.name for p in folder.iterdir()) == ["a", "b"]
 
 
+def test_released_weights(server, monkeypatch, tmp_path, capsys):
+    names = ["a.hdf5", "b.pth"]
+    addresses = [[f"{server.url}/404/a", f"{server.url}/cut/a"], [f"{server.url}/good/b"]]
+    files = [
+        {"name": name, "git_blob": BLOB, "addresses": urls}
+        for name, urls in zip(names, addresses, strict=True)
+    ]
+    monkeypatch.setattr(download, "WEIGHTS_FILES", files)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "b.pth.part").write_bytes(GOOD[:1000])  # goes on from there
+    assert download.main(["weights", "--data-dir", str(tmp_path)]) == 0
+    assert {p.name: p.read_bytes() for p in (tmp_path / "weights").iterdir()} == dict.fromkeys(
+        names, GOOD
+    )
+    assert ("/good/b", "bytes=1000-") in [(path, asked) for path, asked, _ in server.log]
+    assert download.main(["weights", "--data-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("already there and whole") == 2
+
+
+def test_every_released_file_has_an_id_and_an_address():
+    for file in download.WEIGHTS_FILES:
+        assert re.fullmatch("[0-9a-f]{40}", file["git_blob"])
+        assert all(address.startswith("https://github.com/") for address in file["addresses"])
+
+
 def test_command_line_says_what_is_missing(server, closed, command):
     wrong, good = [f"{server.url}/404/f"], [f"{server.url}/good/f"]
     status, stderr, folder = command(a=wrong, b=good, c=[f"{closed}/f"])
@@ -390,7 +416,7 @@ def test_full_disk(server, command, tmp_path):
 
 
 def test_data_directory_that_is_a_file(command, tmp_path):
-    (tmp_path / "data").write_text("")
+    (tmp_path / "data").write_text("", "utf-8")
     status, stderr, _ = command(a=[])
     assert status == 2
     assert "error: cannot write" in stderr and stderr.count("\n") == 1

@@ -13,7 +13,7 @@ from tests.scenes.test_array_file import CUBE, save_envi
 
 def saved(folder, old: str = "", new: str = "", encoding: str = "utf-8", **metadata):
     save_envi(folder / "cube.img", CUBE, metadata=metadata)
-    text = (folder / "cube.hdr").read_text()
+    text = (folder / "cube.hdr").read_text("utf-8")
     assert old in text
     (folder / "cube.hdr").write_bytes(text.replace(old, new).encode(encoding))
     return folder / "cube.hdr"

@@ -161,9 +161,9 @@ ENTITIES = (
 )
 def test_metadata_files_that_are_wrong(tmp_path, old, new, said):
     image, metadata = dlr_file(tmp_path)
-    text = metadata.read_text()
+    text = metadata.read_text("utf-8")
     assert old in text
-    metadata.write_text(text.replace(old, new, 1))
+    metadata.write_text(text.replace(old, new, 1), "utf-8")
     with pytest.raises(InputError) as caught:
         open_array(image)
     assert said in str(caught.value)

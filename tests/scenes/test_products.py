@@ -21,7 +21,7 @@ def product(request, tmp_path):
     lines = PRODUCTS[request.param](tmp_path, CUBE)
     np.save(tmp_path / "labels.npy", LABELS)
     path = tmp_path / "scene.yaml"
-    path.write_text(f"name: Scene\n{lines}ground_truth: labels.npy\n")
+    path.write_text(f"name: Scene\n{lines}ground_truth: labels.npy\n", "utf-8")
     return request.param, path
 
 
@@ -50,7 +50,7 @@ def test_rows_are_those_of_the_whole(product):
 
 def test_only_the_rows_asked_for_are_read(tmp_path, monkeypatch):
     lines = PRODUCTS["netcdf"](tmp_path, CUBE)
-    (tmp_path / "scene.yaml").write_text(f"name: Scene\n{lines}")
+    (tmp_path / "scene.yaml").write_text(f"name: Scene\n{lines}", "utf-8")
     scene = load_scene(str(tmp_path / "scene.yaml"), in_memory=False)
     asked = []
     read = common.scenes.hdf5_file.read_slab

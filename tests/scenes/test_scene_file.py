@@ -54,7 +54,7 @@ def test_keys_left_out(tmp_path):
 
 @pytest.mark.parametrize("ending", [".yml", ".YAML"])
 def test_other_endings(tmp_path, ending):
-    (tmp_path / f"field{ending}").write_text(LEAST)
+    (tmp_path / f"field{ending}").write_text(LEAST, "utf-8")
     assert describe(str(tmp_path / f"field{ending}")).name == "Field"
 
 

@@ -19,6 +19,7 @@ from common.tables.methods import read_method, read_methods, with_distinct_names
 from common.tables.paper_table import best_cells, main
 from common.tables.significance import mcnemar, paired_t
 from common.tables.table_formats import Table, escape_latex, escape_markdown, latex, markdown
+from tests.docs.pages import page
 
 LABELS = np.repeat([1, 2], 10).reshape(4, 5)  # and class 3 without a pixel
 SPLIT = np.full((4, 5), 3, np.uint8)
@@ -66,13 +67,13 @@ def write_results(out: Path, wrong: list[list[int]], arrays: bool = True, **sett
     per_class = [[None if math.isnan(x) else x for x in r.per_class] for r in results]
     columns = [summary(list(column)) for column in zip(*per_class, strict=True)]
     report["per_class_mean"], report["per_class_std"] = map(list, zip(*columns, strict=True))
-    (out / "report.json").write_text(json.dumps(report))
+    (out / "report.json").write_text(json.dumps(report), "utf-8")
     return out
 
 
 def change_report(out: Path, **entries) -> None:
     path = out / "report.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | entries), "utf-8")
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_files_that_do_not_fit_are_noted(pair, capsys):
     shutil.copy(second / "map.npy", first / "map.npy")
     change_report(
         Path(pair[0]),
-        confusion=json.loads((second.parent / "report.json").read_text())["confusion"],
+        confusion=json.loads((second.parent / "report.json").read_text("utf-8"))["confusion"],
     )
     moved = SPLIT.copy()
     moved.flat[[0, 1]] = moved.flat[[1, 0]]  # as many pixels, and as many right, but others
@@ -223,7 +224,7 @@ def test_one_directory_makes_a_table_without_tests(pair, capsys):
 
 
 def test_other_training_pixels_and_unfinished_runs_are_noted(pair, capsys):
-    split = json.loads(Path(pair[1], "report.json").read_text())["split"]
+    split = json.loads(Path(pair[1], "report.json").read_text("utf-8"))["split"]
     settings = {"seed": 7, "iter": 5}
     more = split | {"train_per_class": [[4, 2, 0], [4, 2, 0]]}
     change_report(Path(pair[1]), split=more, settings=settings)
@@ -253,21 +254,21 @@ def test_names_tell_apart_and_no_more(tmp_path):
 def test_csv_holds_plain_numbers_and_the_tests_lie_beside(pair, tmp_path, capsys):
     out = tmp_path / "table.csv"
     output(capsys, *pair, "--names", "A,B", "--out", str(out))
-    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    rows = list(csv.DictReader(io.StringIO(out.read_text("utf-8"))))
     assert [row["class"] for row in rows[2:]] == ["Shadows", "OA", "AA", "kappa"]
     assert [float(rows[0][f"{name} {x}"]) for name in "AB" for x in ("mean", "std")] == [
         *(75, 12.5),
         *(56.25, 6.25),
     ]
     assert rows[2]["A mean"] == rows[2]["A std"] == rows[3]["training_pixels"] == ""
-    tests = list(csv.DictReader(io.StringIO((tmp_path / "table_tests.csv").read_text())))
+    tests = list(csv.DictReader(io.StringIO((tmp_path / "table_tests.csv").read_text("utf-8"))))
     assert [test["test"] for test in tests] == ["mcnemar", "mcnemar", "paired_t"]
     assert [tests[0][key] for key in ("seed", "only_first_right", "p")] == ["7", "3", "0.25"]
     assert float(tests[2]["mean_difference"]) == 12.5
 
     assert main([*pair, "--names", "A,B", "--format", "csv"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == out.read_text()
+    assert captured.out == out.read_text("utf-8")
     assert "_tests.csv" in captured.err
 
 
@@ -295,10 +296,10 @@ def test_latex_table(pair, capsys):
 def test_latex_compiles(pair, tmp_path):
     assert main([*pair, "--out", str(tmp_path / "table.tex")]) == 0
     awkward = Table("c", ["[a", "b"], [["[x]", r"\&%$#_{}~^<>|±×−–κ"], ["*", ""]], "lr")
-    (tmp_path / "awkward.tex").write_text(latex([awkward]))
+    (tmp_path / "awkward.tex").write_text(latex([awkward]), "utf-8")
     document = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
     document += r"\input{table}\input{awkward}\end{document}"
-    (tmp_path / "paper.tex").write_text(document)
+    (tmp_path / "paper.tex").write_text(document, "utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
@@ -311,7 +312,7 @@ def test_formats_hold_the_same_cells():
 
 def break_json(directory: Path) -> None:
     path = directory / "report.json"
-    path.write_text(path.read_text()[:-20])
+    path.write_text(path.read_text("utf-8")[:-20], "utf-8")
 
 
 @pytest.mark.parametrize(
@@ -320,8 +321,14 @@ def break_json(directory: Path) -> None:
         (lambda b: (b / "report.json").unlink(), "No such file or directory; name results"),
         (break_json, "damaged, this is no JSON"),
         (lambda b: (b / "report.json").write_bytes(b"\xff"), "damaged, this is no JSON"),
-        (lambda b: (b / "report.json").write_text("[]"), "not the report of a finished run"),
-        (lambda b: (b / "report.json").write_text("{}"), "not the report of a finished run"),
+        (
+            lambda b: (b / "report.json").write_text("[]", "utf-8"),
+            "not the report of a finished run",
+        ),
+        (
+            lambda b: (b / "report.json").write_text("{}", "utf-8"),
+            "not the report of a finished run",
+        ),
         (lambda b: change_report(b, oa=[0.5]), "oa and test_sha256 do not fit"),
         (lambda b: change_report(b, class_names=["Asphalt"]), "confusion does not fit"),
         (lambda b: change_report(b, per_class_mean=[0.5]), "the classes' figures do not fit"),
@@ -361,16 +368,14 @@ def assert_one_line(arguments: list[str], message: str, capsys) -> None:
     assert message in captured.err
 
 
-def test_readme_example(capsys, monkeypatch):
+def test_example_of_the_docs(capsys, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    readme = (REPOSITORY / "README.md").read_text()
-    (example,) = re.findall(
-        r"^python -m common\.paper_table ((?:.*\\\n)*.*)$", readme, re.MULTILINE
-    )
+    text = page("docs/paper-tables.md")
+    (example,) = re.findall(r"^python -m common table ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     arguments = shlex.split(example.replace("\\\n", ""))
     text = output(capsys, *arguments)
     row = next(line for line in text.splitlines() if line.startswith("| OA |"))
     for directory in (a for a in arguments if a.startswith("results/")):
-        report = json.loads(Path(directory, "report.json").read_text())
+        report = json.loads(Path(directory, "report.json").read_text("utf-8"))
         assert f"{100 * report['oa_mean']:.2f} ± {100 * report['oa_std']:.2f}" in row
     assert "Paired t-test" in text

@@ -20,31 +20,25 @@ def along_bands(
 ):
     """Make a function for compiled code that applies `body` band by band.
 
-    It is called as ``f(count, *inputs, *lanes, *numbers, *outputs, *sums)``: `count` bands; an
-    input and an output are ``array, at, step``, elements from one band to the next; lanes, the same
-    16 numbers in every band, are ``array, at``; sums, to which is added, too.  `body` gets vectors
-    of inputs, lanes and numbers, and returns those of outputs and sums.
+    It is called as ``f(count, *inputs, *lanes, *numbers, *outputs, *sums)``: `count` bands; inputs
+    and outputs are `View`s whose step is from one band to the next; of lanes, the same 16 numbers
+    in every band, and of sums, to which is added, they name the vector.  `body` gets vectors of
+    inputs, lanes and numbers, and returns those of outputs and sums.
     """
 
     @intrinsic
     def function(_, count, *arguments):
         def generate(context, builder, signature, values):
-            code = Code(context, builder, arguments[0].dtype)
-            packed = values[1]
+            code, packed = Code(context, builder, arguments[0][0].dtype), values[1]
             left = [(kind, builder.extract_value(packed, i)) for i, kind in enumerate(arguments)]
 
-            def pointer():
-                (array_type, array), (_, at) = left.pop(0), left.pop(0)
-                return code.pointer(array_type, array, at)
+            def views(count):
+                return [code.view(*left.pop(0)) for _ in range(count)]
 
-            def row():
-                return pointer(), left.pop(0)[1]
-
-            in_rows = [row() for _ in range(inputs)]
-            constant = [code.load(pointer()) for _ in range(lanes)]
+            in_rows = views(inputs)
+            constant = [code.load(pointer) for pointer, _ in views(lanes)]
             constant += [code.repeated(left.pop(0)[1]) for _ in range(numbers)]
-            out_rows = [row() for _ in range(outputs)]
-            places = [pointer() for _ in range(sums)]
+            out_rows, places = views(outputs), [pointer for pointer, _ in views(sums)]
 
             def step(band, totals):
                 vectors = [code.load(code.moved(p, band, by)) for p, by in in_rows]

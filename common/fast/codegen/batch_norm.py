@@ -1,26 +1,26 @@
-"""A batch norm's arithmetic on its kernels, whatever its feature maps look like in memory."""
+"""A batch norm's arithmetic on its channels, whatever its feature maps look like in memory."""
 
 import numpy as np
 
-from common.fast.codegen.jit import compiled
+from common.fast.codegen.jit import helper
 
 
-@compiled
+@helper
 def follow(mean, variance, batch_mean, batch_variance, count, momentum):
-    """Let running statistics follow those of a batch, which are of `count` numbers per kernel."""
+    """Let running statistics follow those of a batch, which are of `count` numbers per channel."""
     for k in range(len(mean)):
         mean[k] += momentum * (batch_mean[k] - mean[k])
         variance[k] += momentum * (batch_variance[k] * count / (count - 1) - variance[k])
 
 
-@compiled
+@helper
 def scale_and_offset(mean, variance, weight, bias, eps):
-    """1 / std, and what the norm multiplies with and adds; float64 (kernels,)."""
+    """1 / std, and what the norm multiplies with and adds; float64 (channels,)."""
     inverse_std = 1 / np.sqrt(variance + eps)
     return inverse_std, weight * inverse_std, bias - mean * weight * inverse_std
 
 
-@compiled
+@helper
 def gradients(mean, inverse_std, scale, total, dot, count, training):
     """Gradient of the weight, and that of the input as scale g + slope x + shift.
 

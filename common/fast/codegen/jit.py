@@ -1,5 +1,12 @@
-"""Numba's compiler as this project uses it: without Python's lock, and kept between runs."""
+"""Numba's compiler as this project uses it: without Python's lock, and kept between runs.
 
+Each library that Numba compiles holds all that its function calls, optimised once more.  So what
+Python calls are functions with one loop over the threads, or small ones; what stands around these
+is Python, and what stands within is `helper`s, of which the smallest are `inlined`.
+"""
+
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numba
@@ -8,6 +15,17 @@ import numba
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
 SOURCES = [Path(__file__).parent, Path(__file__).parents[1] / "cpu"]  # folders
+
+
+def content_hash(folders: Iterable[Path]) -> str:
+    """What tells whether a file with compiled code has changed, wherever and whenever written."""
+    content = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+        content.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return content.hexdigest()
+
+
+STAMP = content_hash(SOURCES)
 
 
 def compiled(function, parallel: bool = False):
@@ -20,8 +38,10 @@ def compiled(function, parallel: bool = False):
         dispatcher = numba.njit(parallel=parallel, nogil=True, cache=True)(function)
     except RuntimeError:  # neither beside its file nor in the user's cache can it be kept
         return numba.njit(parallel=parallel, nogil=True)(function)
-    # Numba looks only whether the function's own file has changed, not those it calls into.
-    dispatcher._cache._cache_file._source_stamp = _stamp()
+    # Numba looks only whether the function's own file has been written to, not at those it calls
+    # into.  Its version it reads first: what follows may name classes that are no more.
+    file = dispatcher._cache._cache_file
+    file._source_stamp, file._version = STAMP, f"{numba.__version__} {STAMP}"
     return dispatcher
 
 
@@ -30,7 +50,11 @@ def on_all_threads(function):
     return compiled(function, parallel=True)
 
 
-def _stamp() -> tuple:
-    """What tells whether a file with compiled code has changed."""
-    states = [path.stat() for folder in SOURCES for path in sorted(folder.glob("*.py"))]
-    return tuple((state.st_mtime, state.st_size) for state in states)
+def helper(function):
+    """Compile a function that compiled code alone calls, as part of that."""
+    return numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+def inlined(function):
+    """Have a few lines stand wherever compiled code calls them, which costs no call."""
+    return numba.njit(inline="always")(function)

@@ -114,40 +114,40 @@ def transform(inputs: int, pairs: bool, halves: bool):
     """
 
     @intrinsic
-    def function(_, x, at, step, out, out_at, slot_step, apart, apart_at, apart_step, apart_slot):
-        """out[out_at + i * slot_step] = slot i of the vectors at x[at], one after another.
+    def function(_, x, out, apart, apart_step):
+        """Write the slots of 16 vectors, which follow one another from the `View` x on, to `out`.
 
-        In bfloat16 it holds the pairs of this row and the one a `step` further.  Halves go to
-        apart[apart_at + i * apart_slot], those of the second row an `apart_step` further.
+        The step of `out` is from slot to slot.  In bfloat16 a slot holds the pairs of this row and
+        the one a step of `x` further.  Halves go to `apart`, whose step is from slot to slot too,
+        those of the second row an `apart_step` further.
         """
 
         def generate(context, builder, signature, values):
-            code, kinds = Code(context, builder, x.dtype), signature.args
-            x_at, out_at_, apart_at_ = (
-                code.pointer(kinds[i], values[i], values[i + 1]) for i in (0, 3, 6)
+            code, kinds = Code(context, builder, x[0].dtype), signature.args
+            (x_at, step), (out_at, slot_step), (apart_at, apart_slot) = (
+                code.view(kinds[i], values[i]) for i in range(3)
             )
-            one = values[1].type(LANES)
+            one = step.type(LANES)
 
             def slots(row):
                 return _PROGRAM.run([code.load(code.moved(row, i, one)) for i in range(inputs)])
 
-            if out.dtype == x.dtype:
+            if out[0].dtype == x[0].dtype:
                 for i, slot in enumerate(slots(x_at)):
-                    code.store(slot, code.moved(out_at_, i, values[5]))
+                    code.store(slot, code.moved(out_at, i, slot_step))
                 return context.get_dummy_value()
-            both = zip(slots(x_at), slots(code.moved(x_at, 1, values[2])), strict=True)
+            both = zip(slots(x_at), slots(code.moved(x_at, 1, step)), strict=True)
             for i, (first, second) in enumerate(both):
                 rounded = first.in_bfloat16(second)
                 if pairs:
-                    code.store(rounded.pairs(), code.moved(out_at_, i, values[5]))
+                    code.store(rounded.pairs(), code.moved(out_at, i, slot_step))
                 if halves:
-                    place = code.moved(apart_at_, i, values[9])
+                    place = code.moved(apart_at, i, apart_slot)
                     for row, half in enumerate(rounded.halves()):
-                        code.store(half, code.moved(place, row, values[8]))
+                        code.store(half, code.moved(place, row, values[3]))
             return context.get_dummy_value()
 
-        i = types.intp
-        return types.void(x, i, i, out, i, i, apart, i, i, i), generate
+        return types.void(x, out, apart, types.intp), generate
 
     return function
 
@@ -156,20 +156,18 @@ def transform_back(outputs: int, added: int):
     """Make the transpose's first `outputs`, of which so many are added to what is there."""
 
     @intrinsic
-    def function(_, x, at, slot_step, out, out_at):
-        """out[...] = the vectors, one after another, that the slots x[at + i * slot_step] give."""
+    def function(_, slots, out):
+        """Write the vectors that the slots of one `View` give to the other, one after another."""
 
         def generate(context, builder, signature, values):
-            code, kinds = Code(context, builder, x.dtype), signature.args
-            x_at = code.pointer(kinds[0], values[0], values[1])
-            out_at = code.pointer(kinds[3], values[3], values[4])
-            slots = [code.load(code.moved(x_at, i, values[2])) for i in range(SLOTS)]
-            step = values[4].type(LANES)
-            for i, vector in enumerate(_PROGRAM.run_transposed(slots)[:outputs]):
+            code, kinds = Code(context, builder, slots[0].dtype), signature.args
+            (slots_at, slot_step), (out_at, step) = map(code.view, kinds, values)
+            loaded = [code.load(code.moved(slots_at, i, slot_step)) for i in range(SLOTS)]
+            for i, vector in enumerate(_PROGRAM.run_transposed(loaded)[:outputs]):
                 place = code.moved(out_at, i, step)
                 code.store(code.load(place) + vector if i < added else vector, place)
             return context.get_dummy_value()
 
-        return types.void(x, types.intp, types.intp, out, types.intp), generate
+        return types.void(slots, out), generate
 
     return function

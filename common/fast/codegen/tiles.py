@@ -1,7 +1,7 @@
 """The loops that nearly all of the arithmetic is done in, and the sum of what the second gives.
 
 Each keeps 24 vectors of sums in the processor's registers (6 without AVX-512, where a vector takes
-two of 16 registers or more).  Arrays are flat, and places in them count numbers.
+two of 16 registers or more).  Where numbers lie is told by `View`s.
 """
 
 from numba import types
@@ -11,69 +11,72 @@ from common.fast.codegen.processor import AVX512
 from common.fast.codegen.vectors import LANES, Code
 
 PRODUCTS = 4  # rows of a product tile: its sums are the lanes of one vector
-OFFSETS, GRADIENT_KERNELS = (6, 4) if AVX512 else (3, 2)
+OFFSETS, GRADIENT_CHANNELS = (6, 4) if AVX512 else (3, 2)
 
 
-def output_tile(kernels: int, bands: int):
-    """Make the tile of so many kernels and bands of a convolution's output."""
+def output_tile(channels: int, bands: int):
+    """Make the tile of so many channels and bands of a convolution's output."""
 
     @intrinsic
-    def tile(
-        _, x, start, band_step, offsets, count, weights, first, bias, kernel,
-        out, at, kernel_step, out_band_step,
-    ):  # fmt: skip
-        """out[k, b] = bias[k] + the sum over i of x[start + offsets[i] + b] * weights[i, k]."""
+    def tile(_, x, offsets, weights, bias, out, band_step):
+        """out[k, b] = bias[k] + the sum over i of x[offsets[i] + b] * weights[i, k].
+
+        The step of `x` is from band to band, that of weights from one i to the next.  That of `out`
+        is from channel to channel, `band_step` is from band to band there.
+        """
 
         def generate(context, builder, signature, values):
-            code, kinds = Code(context, builder, bias.dtype), signature.args
-            band_step, count, kernel_step, out_band_step = (values[i] for i in (2, 4, 11, 12))
-            x_at, weights_at, bias_at, out_at = (
-                code.pointer(kinds[i], values[i], values[i + 1]) for i in (0, 5, 7, 9)
+            code, kinds = Code(context, builder, bias[0].dtype), signature.args
+            (x_at, x_step), (weights_at, weights_step), (bias_at, _), (out_at, channel_step) = (
+                code.view(kinds[i], values[i]) for i in (0, 2, 3, 4)
             )
-            offsets_at = code.pointer(kinds[3], values[3], count.type(0))
+            count = code.length(kinds[1], values[1])
+            offsets_at = code.pointer(kinds[1], values[1], count.type(0))
 
             def step(index, sums):
                 offset = builder.load(builder.gep(offsets_at, [index]))
                 here = builder.gep(x_at, [offset])
-                inputs = [code.load(code.moved(here, b, band_step)) for b in range(bands)]
-                row = code.moved(weights_at, index, count.type(kernels))
-                factors = [code.repeated_at(row, k) for k in range(kernels)]
+                inputs = [code.load(code.moved(here, b, x_step)) for b in range(bands)]
+                row = code.moved(weights_at, index, weights_step)
+                factors = [code.repeated_at(row, k) for k in range(channels)]
                 products = [(value, factor) for factor in factors for value in inputs]
                 return [v.times_plus(f, s) for (v, f), s in zip(products, sums, strict=True)]
 
-            initial = [code.repeated_at(bias_at, k) for k in range(kernels) for _ in range(bands)]
+            initial = [code.repeated_at(bias_at, k) for k in range(channels) for _ in range(bands)]
             sums = code.loop(count, initial, step)
             for index, total in enumerate(sums):
-                row = code.moved(out_at, index // bands, kernel_step)
-                code.store(total, code.moved(row, index % bands, out_band_step))
+                row = code.moved(out_at, index // bands, channel_step)
+                code.store(total, code.moved(row, index % bands, values[5]))
             return context.get_dummy_value()
 
-        i = types.intp
-        return types.void(x, i, i, offsets, i, weights, i, bias, i, out, i, i, i), generate
+        return types.void(x, offsets, weights, bias, out, types.intp), generate
 
     return tile
 
 
 @intrinsic
-def gradient_tile(_, x, offsets, first, band_step, gradient, start, kernel_step, bands, sums, at):
-    """sums[i, k] += the sum over b of x[offsets[first + i] + b] * gradient[start + k, b]."""
+def gradient_tile(_, bands, x, offsets, gradient, sums):
+    """sums[i, k] += the sum over b of x[offsets[i] + b] * gradient[k, b], of so many bands.
+
+    The step of `x` is from band to band, that of `gradient`, whose bands follow one another, from
+    channel to channel.
+    """
 
     def generate(context, builder, signature, values):
-        code, kinds = Code(context, builder, sums.dtype), signature.args
-        band_step, kernel_step, bands = (values[i] for i in (3, 6, 7))
-        offsets_at, gradient_at, sums_at = (
-            code.pointer(kinds[i], values[i], values[i + 1]) for i in (1, 4, 8)
+        code, kinds, bands = Code(context, builder, sums[0].dtype), signature.args, values[0]
+        (x_at, x_step), (offsets_at, _), (gradient_at, channel_step), (sums_at, _) = (
+            code.view(kinds[i], values[i]) for i in range(1, 5)
         )
         one = bands.type(1)
         offsets_ = [builder.load(code.moved(offsets_at, i, one)) for i in range(OFFSETS)]
-        inputs_at = [code.pointer(kinds[0], values[0], offset) for offset in offsets_]
-        rows_at = [code.moved(gradient_at, k, kernel_step) for k in range(GRADIENT_KERNELS)]
+        inputs_at = [builder.gep(x_at, [offset]) for offset in offsets_]
+        rows_at = [code.moved(gradient_at, k, channel_step) for k in range(GRADIENT_CHANNELS)]
         places = [
-            code.moved(sums_at, i, one.type(LANES)) for i in range(OFFSETS * GRADIENT_KERNELS)
+            code.moved(sums_at, i, one.type(LANES)) for i in range(OFFSETS * GRADIENT_CHANNELS)
         ]
 
         def step(band, sums):
-            inputs = [code.load(code.moved(p, band, band_step)) for p in inputs_at]
+            inputs = [code.load(code.moved(p, band, x_step)) for p in inputs_at]
             gradients = [code.load(code.moved(p, band, one.type(LANES))) for p in rows_at]
             products = [(value, g) for value in inputs for g in gradients]
             return [v.times_plus(g, s) for (v, g), s in zip(products, sums, strict=True)]
@@ -83,26 +86,21 @@ def gradient_tile(_, x, offsets, first, band_step, gradient, start, kernel_step,
             code.store(total, place)
         return context.get_dummy_value()
 
-    i = types.intp
-    return types.void(x, offsets, i, i, gradient, i, i, i, sums, i), generate
+    return types.void(types.intp, x, offsets, gradient, sums), generate
 
 
 @intrinsic
-def product_tile(_, x, x_at, x_step, y, y_at, y_step, count, sums, at):
-    """sums[at + 4 i + j] += the sum over vectors and lanes of x[i] * y[j], for i and j below 4.
+def product_tile(_, count, x, y, sums):
+    """sums[4 i + j] += the sum over vectors and lanes of x[i] * y[j], for i and j below 4.
 
     A row of x, or y, is `count` vectors, and its next one begins a step further.
     """
 
     def generate(context, builder, signature, values):
-        code, kinds = Code(context, builder, sums.dtype), signature.args
-        x_at, y_at, sums_at = (code.pointer(kinds[i], values[i], values[i + 1]) for i in (0, 3, 7))
-        x_step, y_step, count = values[2], values[5], values[6]
-        one = count.type(LANES)
-        rows = [
-            [code.moved(start, i, step) for i in range(PRODUCTS)]
-            for start, step in ((x_at, x_step), (y_at, y_step))
-        ]
+        code, kinds, count = Code(context, builder, sums[0].dtype), signature.args, values[0]
+        views = [code.view(kinds[i], values[i]) for i in range(1, 4)]
+        one, sums_at = count.type(LANES), views[2][0]
+        rows = [[code.moved(start, i, step) for i in range(PRODUCTS)] for start, step in views[:2]]
 
         def step(index, sums):
             xs, ys = ([code.load(code.moved(p, index, one)) for p in row] for row in rows)
@@ -116,8 +114,7 @@ def product_tile(_, x, x_at, x_step, y, y_at, y_step, count, sums, at):
         code.store(code.load(sums_at) + totals[0], sums_at)
         return context.get_dummy_value()
 
-    i = types.intp
-    return types.void(x, i, i, y, i, i, i, sums, i), generate
+    return types.void(types.intp, x, y, sums), generate
 
 
 @intrinsic

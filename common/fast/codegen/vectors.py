@@ -11,7 +11,9 @@ made of other operations, far too slow for training, so that it can be tested ev
 """
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -19,6 +21,18 @@ from numba.core import cgutils
 from common.fast.codegen.processor import BFLOAT16
 
 LANES = 16
+
+
+class View(NamedTuple):
+    """Where compiled code finds vectors, or numbers, in an array of any shape, seen as flat.
+
+    The first begins at the element `at`, each other one a `step` further.  Step 0 stands where
+    there is one only.
+    """
+
+    array: np.ndarray
+    at: int
+    step: int
 
 
 class _BFloat16(ir.Type):
@@ -155,6 +169,16 @@ class Code:
         """Pointer to the element `at` of an array, seen as flat."""
         data = self.context.make_array(array_type)(self.context, self.builder, array).data
         return self.builder.gep(data, [at])
+
+    def view(self, kind, view):
+        """Pointer to the first vector of a `View` of that type, and the step to the next."""
+        array, at, step = (self.builder.extract_value(view, i) for i in range(len(View._fields)))
+        return self.pointer(kind[0], array, at), step
+
+    def length(self, array_type, array):
+        """Length of an array of one dimension."""
+        shape = self.context.make_array(array_type)(self.context, self.builder, array).shape
+        return self.builder.extract_value(shape, 0)
 
     def moved(self, pointer, count, step):
         """The pointer, `count` times `step` elements further."""

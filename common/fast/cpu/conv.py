@@ -1,6 +1,5 @@
-"""`nn.Conv3d` on feature maps: which form of it is fastest, and its place in PyTorch's graph."""
+"""`nn.Conv3d` on feature maps: which loops for it are fastest, and its place in PyTorch's graph."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -10,10 +9,11 @@ from torch.nn import functional as F
 
 from common.fast.codegen.short_fourier import OUTPUTS, TAPS, weights_transform
 from common.fast.cpu import conv_direct, conv_fourier, conv_spatial
-from common.fast.cpu.conv_direct import KERNELS
+from common.fast.cpu.conv_direct import CHANNELS, Geometry
 from common.fast.cpu.feature_map import Store, threads
-from common.fast.cpu.tape import Map, as_tensor, record
+from common.fast.cpu.tape import Map, record
 from common.fast.cpu.weight_tiles import made_once, tiles_of
+from common.fast.feature_map import as_tensor
 from common.fast.pytorch import conv_2d, is_2d, is_plain
 
 
@@ -26,30 +26,31 @@ def conv(module: nn.Conv3d, x: Tensor | Map) -> Map | Tensor:
         return F.linear(as_tensor(x).movedim(1, 4), weight.flatten(1), bias).movedim(4, 1)
     in_bfloat16 = getattr(module, "compute_dtype", None) == torch.bfloat16
     x = Map.of(x, getattr(module, "map_dtype", None))
-    (kernels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
+    (channels, of_x, *size), (rows, cols, _, bands, _) = weight.shape, x.store.array.shape
     sizes = [n + 2 * p - s + 1 for n, p, s in zip((rows, cols, bands), padding, size, strict=True)]
     evenly = module.padding != "same" or all(s % 2 for s in size)
     if not evenly or min(sizes) < 1 or any(p >= s for p, s in zip(padding, size, strict=True)):
         return module._conv_forward(x.tensor(), weight, bias)
+    geometry = Geometry(*size, *padding, stride)
     if (
         size[2] == bands
         and sizes[2] == stride == 1
-        and min(kernels, of_x * bands) >= conv_spatial.KERNELS
+        and min(channels, of_x * bands) >= conv_spatial.CHANNELS
     ):
-        out = x.store.like(kernels, *sizes)
-        in_pairs = in_bfloat16 and of_x * bands % 2 == kernels % 2 == 0
-        return _spatial(module, x, out, padding, in_pairs)
+        out = x.store.like(channels, *sizes)
+        in_pairs = in_bfloat16 and of_x * bands % 2 == channels % 2 == 0
+        return _spatial(module, x, out, geometry, in_pairs)
     if size[2] > 1 and is_2d(module, bands):
         return conv_2d(module, x.tensor(), weight, bias)
-    if kernels < KERNELS or (x.tape and (stride > 1 or of_x < KERNELS)):
+    if channels < CHANNELS or (x.tape and (stride > 1 or of_x < CHANNELS)):
         return F.conv3d(x.tensor(), weight, bias, (1, 1, stride), padding)
-    out = x.store.like(kernels, *sizes[:2], -(-sizes[2] // stride))
+    out = x.store.like(channels, *sizes[:2], -(-sizes[2] // stride))
     by_fourier = [*size, stride] == [1, 1, TAPS, 1] and sizes[2] >= OUTPUTS
     if by_fourier and of_x >= conv_fourier.PRODUCTS:
-        in_pairs = in_bfloat16 and of_x % 2 == kernels % 2 == 0
+        in_pairs = in_bfloat16 and of_x % 2 == channels % 2 == 0
         return _by_fourier(module, x, out, padding[2], in_pairs)
     in_pairs = in_bfloat16 and stride == 2 and x.tape is None
-    return _direct(module, x, out, padding, in_pairs)
+    return _direct(module, x, out, geometry, in_pairs)
 
 
 def _padding(module: nn.Conv3d) -> tuple[int, int, int]:
@@ -58,57 +59,49 @@ def _padding(module: nn.Conv3d) -> tuple[int, int, int]:
     return (0, 0, 0) if module.padding == "valid" else module.padding
 
 
-def _direct(module: nn.Conv3d, x: Map, out: Store, padding: tuple[int, ...], in_pairs: bool) -> Map:
+def _direct(module: nn.Conv3d, x: Map, out: Store, geometry: Geometry, in_pairs: bool) -> Map:
     """The same with a stride along the bands only."""
-    weight, bias, stride = module.weight, module.bias, module.stride[2]
+    weight, bias = module.weight, module.bias
     tiles = made_once(module, lambda: _tiles(weight, in_pairs))
-    _convolve(x.store, tiles, _bias(weight, bias), padding, weight.shape[2:], stride, out.array)
-    how = x.tape is not None, weight, bias is not None, padding, stride, in_pairs
+    conv_direct.convolve(x.store.source, geometry, tiles, _bias(weight, bias), out.array, threads())
+    how = x.tape is not None, weight, bias is not None, geometry, in_pairs
     return record(out, [x], partial(direct_backward, x.store, out, *how), weight, bias)
 
 
 def direct_backward(
-    x: Store, out: Store, with_x: bool, weight: Tensor, has_bias: bool, padding: tuple, stride: int,
+    x: Store, out: Store, with_x: bool, weight: Tensor, has_bias: bool, geometry: Geometry,
     in_pairs: bool,
 ) -> list[Tensor | None]:  # fmt: skip
     """Gradients of weight and bias; to `x` its own, if `with_x`."""
-    kernels, of_kernels, *size = weight.shape
+    channels, of_channels, *size = weight.shape
     number, of_x = x.norm.scale.dtype, x.array
-    tiles = np.empty((0, 0, 0, KERNELS), np.int32 if in_pairs else number)
+    tiles = np.empty((0, 0, 0, CHANNELS), np.int32 if in_pairs else number)
     if with_x:  # the convolution of the output's gradient, turned around
         of_x = x.empty()
         turned = _tiles(weight.detach().flip(2, 3, 4).transpose(0, 1))
         if size[:2] == [1, 1]:
             tiles = turned  # in passing
         else:
-            array, no_bias = out.take_gradient_array(), np.zeros(of_kernels, number)
+            array, no_bias = out.take_gradient_array(), np.zeros(of_channels, number)
             out.add_gradient(array)
-            around = tuple(s - 1 - p for s, p in zip(size, padding, strict=True))
-            _convolve(Store(array, out.used), turned, no_bias, around, size, 1, of_x)
+            padding = geometry.pad_rows, geometry.pad_cols, geometry.pad_bands
+            around = (s - 1 - p for s, p in zip(size, padding, strict=True))
+            turned_geometry, gradient = Geometry(*size, *around, 1), Store(array, out.patches)
+            conv_direct.convolve(gradient.source, turned_geometry, turned, no_bias, of_x, threads())
     of_weight, of_bias, sums = conv_direct.weight_gradient(
-        x.array, tuple(x.norm), x.used, padding, tuple(size), stride, out.take_gradient().flat(),
-        out.array.shape, tiles, of_x, threads(),
-    )  # fmt: skip
+        x.source, geometry, out.take_gradient(), tiles, of_x, threads()
+    )
     if with_x:
         x.add_gradient(of_x, own=True)
-        x.sums = (x.gradients[-1].array, sums) if tiles.size else None
-    of_weight = torch.from_numpy(of_weight).view(kernels, *size[:2], of_kernels, size[2])
+        x.sums = sums if tiles.size else None
+    of_weight = torch.from_numpy(of_weight).view(channels, *size[:2], of_channels, size[2])
     return [of_weight.permute(0, 3, 1, 2, 4), torch.from_numpy(of_bias) if has_bias else None]
-
-
-def _convolve(
-    x: Store, tiles: np.ndarray, bias: np.ndarray, padding: Sequence[int], size: Sequence[int],
-    stride: int, out: np.ndarray,
-) -> None:  # fmt: skip
-    conv_direct.convolve(
-        x.array, tuple(x.norm), tuple(padding), tuple(size), stride, tiles, bias, out, threads()
-    )
 
 
 def _tiles(weight: Tensor, in_pairs: bool = False) -> np.ndarray:
     """Arrange weights for `conv_direct.py`."""
     by_bands = _by_places(weight).transpose(1, 2).reshape(-1, weight.shape[4], len(weight))
-    return tiles_of(by_bands, KERNELS, in_pairs)
+    return tiles_of(by_bands, CHANNELS, in_pairs)
 
 
 def _by_fourier(module: nn.Conv3d, x: Map, out: Store, padding: int, in_pairs: bool) -> Map:
@@ -119,13 +112,12 @@ def _by_fourier(module: nn.Conv3d, x: Map, out: Store, padding: int, in_pairs: b
     def arrange() -> tuple[Tensor, np.ndarray]:
         transformed = transform @ weight.detach().reshape(-1, TAPS).t()
         transformed = transformed.view(-1, *weight.shape[:2])
-        return transformed, tiles_of(transformed.transpose(1, 2), conv_fourier.KERNELS, in_pairs)
+        return transformed, tiles_of(transformed.transpose(1, 2), conv_fourier.CHANNELS, in_pairs)
 
     transformed, tiles = made_once(module, arrange)
     out.array_sums = conv_fourier.convolve(
-        x.store.array, tuple(x.store.norm), padding, tiles, _bias(weight, bias), out.array,
-        threads(),
-    )  # fmt: skip
+        x.store.source, padding, tiles, _bias(weight, bias), out.array, threads()
+    )
     how = x.tape is not None, transform, transformed, bias is not None, padding, in_pairs
     return record(out, [x], partial(fourier_backward, x.store, out, *how), weight, bias)
 
@@ -137,60 +129,53 @@ def fourier_backward(
     """Gradients of weight and bias; to `x` its own, if `with_x`."""
     gradient, of_x = out.take_gradient(), x.array
     if with_x:
-        in_place = gradient.own and out.array.shape == x.array.shape
-        of_x = gradient.array.reshape(x.array.shape) if in_place else x.empty()
-    tiles = tiles_of(transformed, conv_fourier.KERNELS, in_pairs)[: None if with_x else 0]
+        in_place = gradient.own and gradient.array.shape == x.array.shape
+        of_x = gradient.array if in_place else x.empty()
+    tiles = tiles_of(transformed, conv_fourier.CHANNELS, in_pairs)[: None if with_x else 0]
     of_weight, of_bias, sums = conv_fourier.weight_gradient(
-        x.array, tuple(x.norm), x.used, padding, gradient.flat(), out.array.shape, tiles, of_x,
-        threads(),
-    )  # fmt: skip
+        x.source, padding, gradient, tiles, of_x, threads()
+    )
     if with_x:
         x.add_gradient(of_x, own=True)
-        x.sums = x.gradients[-1].array, sums
+        x.sums = sums
     of_weight = torch.from_numpy(of_weight)
     of_weight = (of_weight.flatten(1).t() @ transform).view(*of_weight.shape[1:], 1, 1, TAPS)
     return [of_weight, torch.from_numpy(of_bias) if has_bias else None]
 
 
-def _spatial(
-    module: nn.Conv3d, x: Map, out: Store, padding: tuple[int, ...], in_pairs: bool
-) -> Map:
+def _spatial(module: nn.Conv3d, x: Map, out: Store, geometry: Geometry, in_pairs: bool) -> Map:
     """The same with kernels that fill the band axis."""
-    weight, bias = module.weight, module.bias
-    how = padding[:2], tuple(weight.shape[2:4])
-    tiles = made_once(
-        module, lambda: tiles_of(_by_places(weight).transpose(1, 2), conv_spatial.KERNELS, in_pairs)
-    )
+    weight, bias, width = module.weight, module.bias, conv_spatial.CHANNELS
+    tiles = made_once(module, lambda: tiles_of(_by_places(weight).transpose(1, 2), width, in_pairs))
     conv_spatial.convolve(
-        x.store.array, tuple(x.store.norm), *how, tiles, _bias(weight, bias), out.array, threads()
+        x.store.source, geometry, tiles, _bias(weight, bias), out.array, threads()
     )
-    how = x.tape is not None, weight, bias is not None, *how, in_pairs
+    how = x.tape is not None, weight, bias is not None, geometry, in_pairs
     return record(out, [x], partial(spatial_backward, x.store, out, *how), weight, bias)
 
 
 def spatial_backward(
-    x: Store, out: Store, with_x: bool, weight: Tensor, has_bias: bool, padding: tuple,
-    size: tuple, in_pairs: bool,
+    x: Store, out: Store, with_x: bool, weight: Tensor, has_bias: bool, geometry: Geometry,
+    in_pairs: bool,
 ) -> list[Tensor | None]:  # fmt: skip
     """Gradients of weight and bias; to `x` its own, if `with_x`."""
     of_x = x.empty() if with_x else x.array[:0]
-    tiles = tiles_of(_by_places(weight), conv_spatial.KERNELS, in_pairs, in_reverse=True)
+    tiles = tiles_of(_by_places(weight), conv_spatial.CHANNELS, in_pairs, in_reverse=True)
     of_weight, of_bias = conv_spatial.gradients(
-        x.array, tuple(x.norm), x.used, padding, size, out.take_gradient().flat(),
-        out.array.shape, tiles, of_x, threads(),
-    )  # fmt: skip
+        x.source, geometry, out.take_gradient(), tiles, of_x, threads()
+    )
     if with_x:
         x.add_gradient(of_x, own=True)
-    kernels, of_kernels, rows, cols, bands = weight.shape
-    of_weight = torch.from_numpy(of_weight).view(kernels, rows, cols, of_kernels, bands)
+    channels, of_channels, rows, cols, bands = weight.shape
+    of_weight = torch.from_numpy(of_weight).view(channels, rows, cols, of_channels, bands)
     return [of_weight.permute(0, 3, 1, 2, 4), torch.from_numpy(of_bias) if has_bias else None]
 
 
 def _by_places(weight: Tensor) -> Tensor:
-    """View weights as (rows * cols, kernels out, kernels in * bands)."""
-    kernels, _, rows, cols, _ = weight.shape
+    """View weights as (rows * cols, channels out, channels in * bands)."""
+    channels, _, rows, cols, _ = weight.shape
     by_places = weight.detach().permute(2, 3, 0, 1, 4)
-    return by_places.reshape(rows * cols, kernels, -1)
+    return by_places.reshape(rows * cols, channels, -1)
 
 
 def _bias(weight: Tensor, bias: Tensor | None) -> np.ndarray:

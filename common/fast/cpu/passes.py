@@ -1,17 +1,31 @@
 """Passes over feature maps whose batch lies innermost, between two convolutions (CPU).
 
-Maps and gradients are those of `reading.py`.  Sums are kept in the type of a norm per lane and
-thread, and in float64 from there on; lanes that hold no patch, from `used` on, are left out.
+Maps and gradients are a `Source` and a `Gradient` of `reading.py`.  Sums are kept in the type of a
+norm per batch lane and thread, and in float64 from there on; lanes that hold no patch are left out.
 """
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from common.fast.codegen import batch_norm as normalisation
 from common.fast.codegen.band_loops import along_bands
-from common.fast.codegen.jit import compiled, on_all_threads
-from common.fast.codegen.vectors import LANES
-from common.fast.cpu.reading import add_gradient_sums, copy, read_gradient, read_row, rooms
+from common.fast.codegen.jit import compiled, helper, on_all_threads
+from common.fast.codegen.vectors import LANES, View
+from common.fast.cpu.reading import (
+    Cell,
+    add_gradient_sums,
+    buffers,
+    copy,
+    lanes_of,
+    read_gradient,
+    read_row,
+    row_of,
+    sum_row,
+)
+
+REACH = 1  # neighbours on either side that a gate sees
 
 
 def _moments(x, floor, shift):
@@ -20,7 +34,6 @@ def _moments(x, floor, shift):
 
 
 _add_moments = along_bands(_moments, inputs=1, numbers=2, sums=2)
-_add = along_bands(lambda x: [x], inputs=1, sums=1)
 _add_product = along_bands(lambda x, y: [x * y], inputs=2, sums=1)
 _weighted_sum = along_bands(
     lambda x, y, w, v, floor: [x.times_plus(w, y * v).at_least(floor)],
@@ -30,23 +43,74 @@ _sum = along_bands(lambda x, y: [x + y], inputs=2, outputs=1)
 _where_positive = along_bands(lambda g, x: [g.where_above(x, x - x)], inputs=2, outputs=1)
 
 
-@compiled
-def batch_norm(x, used, floor, weight, bias, mean, variance, momentum, eps, threads):
-    """What a batch norm of max(x, floor) multiplies with and adds, per kernel.
+class BatchNorm(NamedTuple):
+    """The parameters and running statistics of a batch norm, all (channels,)."""
 
-    `mean` and `variance` are the running statistics.  They normalise where `momentum` is 0;
-    otherwise the batch's own do, and the running ones follow.
+    weight: np.ndarray
+    bias: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    momentum: float
+    eps: float
+
+
+def batch_norm(
+    x: np.ndarray, patches: int, floor: np.floating, module: BatchNorm, threads: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What a `BatchNorm` of max(x, floor) multiplies with and adds, per channel.
+
+    The running statistics normalise where `momentum` is 0; otherwise the batch's own do, and the
+    running ones follow.
 
     Returns
     -------
     mean, 1 / std
-        float64 (kernels,), that normalise.
+        float64 (channels,), that normalise.
     scale, offset
-        (kernels,), of `Norm`.
+        (channels,), of `Norm`.
     """
+    rows, cols, channels, bands, _ = x.shape
+    shape = (threads if module.momentum > 0 else 0, channels, x.shape[4])
+    shift = np.zeros(channels, module.weight.dtype)
+    sums, squares = np.zeros(shape, shift.dtype), np.zeros(shape, shift.dtype)
+    if module.momentum > 0:
+        _add_up_moments(x, floor, shift, sums, squares)
+    return _factors(module, shift, sums, squares, rows * cols * bands * patches, patches)
+
+
+@on_all_threads
+def _add_up_moments(x, floor, shift, sums, squares):
+    """Sums of max(x, floor) - shift and of its square, per thread, channel and batch lane.
+
+    The shift is an average of the first patch: what is summed is near zero, so that little cancels.
+    """
+    rows, cols, channels, bands, lanes = x.shape
+    length, threads = rows * cols * channels, len(sums)
+    vector = np.zeros(LANES, shift.dtype)
+    for k in range(channels):
+        for place in range(rows * cols):
+            copy(1, row_of(x, Cell(place, 0), k), View(vector, 0, 0))
+            shift[k] += max(vector[0], floor) / (rows * cols)
+    for thread in numba.prange(threads):
+        own_sums, own_squares = sums[thread], squares[thread]
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            place, k = row // channels, row % channels
+            for lane in range(0, lanes, LANES):
+                cell = Cell(place, lane)
+                _add_moments(
+                    bands, row_of(x, cell, k), floor, shift[k],
+                    lanes_of(own_sums, cell, k), lanes_of(own_squares, cell, k),
+                )  # fmt: skip
+
+
+@compiled
+def _factors(module, shift, sums, squares, count, patches):
+    """The same as `batch_norm`, given the sums of `_add_up_moments`, of `count` numbers each."""
+    weight, bias, mean, variance, momentum, eps = module
     used_mean, used_variance = mean.astype(np.float64), variance.astype(np.float64)
     if momentum > 0:
-        used_mean, used_variance, count = _statistics(x, used, floor, weight, threads)
+        average, square = _total(sums, patches) / count, _total(squares, patches) / count
+        used_mean, used_variance = shift + average, np.maximum(square - average**2, 0)
         normalisation.follow(mean, variance, used_mean, used_variance, count, momentum)
     inverse_std, scale, offset = normalisation.scale_and_offset(
         used_mean, used_variance, weight, bias, eps
@@ -55,164 +119,156 @@ def batch_norm(x, used, floor, weight, bias, mean, variance, momentum, eps, thre
 
 
 @compiled
-def batch_norm_backward(x, used, norm, mean, inverse_std, training, sums):
+def batch_norm_backward(x, mean, inverse_std, training, sums):
     """Gradients of a batch norm's weight and bias; slope and shift of `Gradient`.
 
-    `sums` are those of `gradient_sums`.
+    `x` is the map as the norm reads it, `sums` are those of `gradient_sums`.
     """
-    rows, cols, _, bands, _ = x.shape
-    of_bias, dot, count = _total(sums[0], used), _total(sums[1], used), rows * cols * bands * used
+    rows, cols, _, bands, _ = x.array.shape
+    of_bias, dot = _total(sums[:, 0], x.patches), _total(sums[:, 1], x.patches)
     of_weight, slope, shift = normalisation.gradients(
-        mean, inverse_std, norm[1], of_bias, dot, count, training
+        mean, inverse_std, x.scale, of_bias, dot, rows * cols * bands * x.patches, training
     )
-    kind = norm[1].dtype
+    kind = x.scale.dtype
     return of_weight.astype(kind), of_bias.astype(kind), slope.astype(kind), shift.astype(kind)
 
 
-@compiled
-def _statistics(x, used, floor, like, threads):
-    """Mean and variance of max(x, floor) per kernel, and how many numbers these are of."""
-    rows, cols, kernels, bands, lanes = x.shape
-    shift, lanes_ = np.zeros(kernels, like.dtype), np.zeros(LANES, like.dtype)
-    for k in range(kernels):  # what is summed is near zero, so that little cancels
-        for place in range(rows * cols):
-            at = (place * kernels + k) * bands * lanes
-            copy(1, x.reshape(-1), at, 0, lanes_, 0, 0)
-            shift[k] += max(lanes_[0], floor) / (rows * cols)
-    sums = np.zeros((threads, kernels, lanes), like.dtype)
-    squares = np.zeros_like(sums)
-    _moments_on_threads(x.reshape(-1), x.shape, floor, shift, sums, squares)
-    count = rows * cols * bands * used
-    mean, square = _total(sums, used) / count, _total(squares, used) / count
-    return shift + mean, np.maximum(square - mean**2, 0), count
-
-
 @on_all_threads
-def _moments_on_threads(x, shape, floor, shift, sums, squares):
-    rows, cols, kernels, bands, lanes = shape
-    length, threads = rows * cols * kernels, len(sums)
-    for thread in numba.prange(threads):
-        flat, flat_squares = sums[thread].reshape(-1), squares[thread].reshape(-1)
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            k, here = row % kernels, row * bands * lanes
-            for lane in range(0, lanes, LANES):
-                at = k * lanes + lane
-                _add_moments(
-                    bands, x, here + lane, lanes, floor, shift[k], flat, at, flat_squares, at
-                )
-
-
-@on_all_threads
-def gradient_sums(x, norm, gradient, threads):
+def gradient_sums(x, gradient, threads):
     """Sum of the gradient that passes a norm's last ReLU, and of it times max(x, floor).
 
-    Returns ``(2, threads, kernels, lanes)``.
+    Returns ``(threads, 2, channels, lanes)``.
     """
-    rows, cols, kernels, bands, lanes = x.shape
-    length, flat_x = rows * cols * kernels, x.reshape(-1)
-    both = np.zeros((2, threads, kernels, lanes), norm[1].dtype)
-    gradients = rooms(threads, bands * LANES, norm[1])
+    rows, cols, channels, bands, lanes = x.array.shape
+    length = rows * cols * channels
+    sums = np.zeros((threads, 2, channels, lanes), x.scale.dtype)
+    gradients = buffers(threads, bands * LANES, x.scale)
     for thread in numba.prange(threads):
-        g = gradients[thread]
-        sums, dots = both[0, thread].reshape(-1), both[1, thread].reshape(-1)
-        _, scale, offset, floor, floor_out = norm
+        g, own_sums = View(gradients, thread * bands * LANES, LANES), sums[thread]
         for row in range(thread * length // threads, (thread + 1) * length // threads):
-            k, start = row % kernels, row * bands * lanes
+            place, k = row // channels, row % channels
             for lane in range(0, lanes, LANES):
-                at, here = k * lanes + lane, start + lane
-                read_gradient(gradient, here, lanes, bands, k, lane, g, 0, LANES)
-                add_gradient_sums(
-                    bands, g, 0, LANES, flat_x, here, lanes, scale[k], offset[k], floor, floor_out,
-                    sums, at, dots, at,
-                )  # fmt: skip
-    return both
-
-
-@on_all_threads
-def patch_sums(shape, norm, x, times, y, threads):
-    """Sum of x, read as `norm` says, or of x * y where `times`: (threads, kernels, lanes)."""
-    rows, cols, kernels, bands, lanes = shape
-    length = rows * cols * kernels
-    sums = np.zeros((threads, kernels, lanes), norm[1].dtype)
-    values_of = rooms(threads, bands * LANES, sums)
-    for thread in numba.prange(threads):
-        values, flat = values_of[thread], sums[thread].reshape(-1)
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            k, here = row % kernels, row * bands * lanes
-            for lane in range(0, lanes, LANES):
-                at = k * lanes + lane
-                read_row(x, here + lane, lanes, bands, norm, k, values, 0, LANES)
-                if times:
-                    _add_product(bands, values, 0, LANES, y, here + lane, lanes, flat, at)
-                else:
-                    _add(bands, values, 0, LANES, flat, at)
+                cell = Cell(place, lane)
+                read_gradient(gradient, cell, k, g)
+                add_gradient_sums(x, cell, k, g, own_sums)
     return sums
 
 
 @on_all_threads
-def weigh(shape, norm, x, weight, norm_y, y, weight_y, floor, out, threads):
-    """out = max(x * weight + y * weight_y, floor).
-
-    Maps are read as norms say, weights are flat (kernels, lanes).
-    """
-    rows, cols, kernels, bands, lanes = shape
-    length = rows * cols * kernels
-    ones = rooms(threads, bands * LANES, weight)
-    others = rooms(threads, bands * LANES, weight)
+def patch_sums(x, times, y, threads):
+    """Sum of the map x, or of x * y, an array, where `times`: (threads, channels, lanes)."""
+    rows, cols, channels, bands, lanes = x.array.shape
+    length = rows * cols * channels
+    sums = np.zeros((threads, channels, lanes), x.scale.dtype)
+    rows_of_x = buffers(threads, bands * LANES, sums)
     for thread in numba.prange(threads):
-        one, other = ones[thread], others[thread]
+        values, own_sums = View(rows_of_x, thread * bands * LANES, LANES), sums[thread]
         for row in range(thread * length // threads, (thread + 1) * length // threads):
-            k, here = row % kernels, row * bands * lanes
+            place, k = row // channels, row % channels
             for lane in range(0, lanes, LANES):
-                at = k * lanes + lane
-                read_row(x, here + lane, lanes, bands, norm, k, one, 0, LANES)
-                read_row(y, here + lane, lanes, bands, norm_y, k, other, 0, LANES)
+                cell = Cell(place, lane)
+                read_row(x, cell, k, values)
+                if times:
+                    _add_product(bands, values, row_of(y, cell, k), lanes_of(own_sums, cell, k))
+                else:
+                    sum_row(bands, values, lanes_of(own_sums, cell, k))
+    return sums
+
+
+@on_all_threads
+def weigh(x, weight, y, weight_y, floor, out, threads):
+    """out = max(x * weight + y * weight_y, floor), weights (channels, lanes)."""
+    rows, cols, channels, bands, lanes = out.shape
+    length = rows * cols * channels
+    rows_of_both = buffers(threads, 2 * bands * LANES, weight)
+    for thread in numba.prange(threads):
+        one = View(rows_of_both, 2 * thread * bands * LANES, LANES)
+        other = View(rows_of_both, (2 * thread + 1) * bands * LANES, LANES)
+        for row in range(thread * length // threads, (thread + 1) * length // threads):
+            place, k = row // channels, row % channels
+            for lane in range(0, lanes, LANES):
+                cell = Cell(place, lane)
+                read_row(x, cell, k, one)
+                read_row(y, cell, k, other)
                 _weighted_sum(
-                    bands, one, 0, LANES, other, 0, LANES, weight, at, weight_y, at,
-                    floor, out, here + lane, lanes,
+                    bands, one, other, lanes_of(weight, cell, k), lanes_of(weight_y, cell, k),
+                    floor, row_of(out, cell, k),
                 )  # fmt: skip
 
 
 @on_all_threads
-def work_out(shape, norm, x, out, threads):
-    """out = x, read as `norm` says."""
-    rows, cols, kernels, bands, lanes = shape
-    length = rows * cols * kernels
+def materialise(x, out, threads):
+    """out = the map x, as its norm reads it."""
+    rows, cols, channels, _, lanes = out.shape
+    length = rows * cols * channels
     for thread in numba.prange(threads):
         for row in range(thread * length // threads, (thread + 1) * length // threads):
-            for here in range(row * bands * lanes, row * bands * lanes + lanes, LANES):
-                read_row(x, here, lanes, bands, norm, row % kernels, out, here, lanes)
+            place, k = row // channels, row % channels
+            for lane in range(0, lanes, LANES):
+                cell = Cell(place, lane)
+                read_row(x, cell, k, row_of(out, cell, k))
 
 
 @on_all_threads
-def work_out_gradient(shape, gradient, plus, other, masked, output, out, threads):
+def materialise_gradient(gradient, plus, other, masked, output, out, threads):
     """out = the gradient [+ other where `plus`], zero where `masked` and output is not positive.
 
     It may be the gradient's own array, or `other`.
     """
-    rows, cols, kernels, bands, lanes = shape
-    length = rows * cols * kernels
-    gradients = rooms(threads, bands * LANES, gradient[2])
+    rows, cols, channels, bands, lanes = out.shape
+    length = rows * cols * channels
+    gradients = buffers(threads, bands * LANES, gradient.scale)
     for thread in numba.prange(threads):
-        g = gradients[thread]
+        g = View(gradients, thread * bands * LANES, LANES)
         for row in range(thread * length // threads, (thread + 1) * length // threads):
-            k, start = row % kernels, row * bands * lanes
+            place, k = row // channels, row % channels
             for lane in range(0, lanes, LANES):
-                here = start + lane
-                read_gradient(gradient, here, lanes, bands, k, lane, g, 0, LANES)
+                cell = Cell(place, lane)
+                read_gradient(gradient, cell, k, g)
                 if plus:
-                    _sum(bands, g, 0, LANES, other, here, lanes, g, 0, LANES)
+                    _sum(bands, g, row_of(other, cell, k), g)
                 if masked:
-                    _where_positive(bands, g, 0, LANES, output, here, lanes, g, 0, LANES)
-                copy(bands, g, 0, LANES, out, here, lanes)
+                    _where_positive(bands, g, row_of(output, cell, k), g)
+                copy(bands, g, row_of(out, cell, k))
 
 
 @compiled
-def _total(sums, used):
-    """Add up each kernel's sums in the lanes that hold patches, in float64."""
+def gates(sums, numbers, weight):
+    """The gates of `layers.GatedSum`, of a map's sums (channels, lanes).
+
+    Returns the averages, of so many numbers each, and the gates, both (channels, lanes).
+    """
+    channels, lanes = sums.shape
+    averages, out = sums / sums.dtype.type(numbers), np.zeros_like(sums)
+    for k in range(channels):
+        for j in range(max(0, k - REACH), min(channels, k + REACH + 1)):
+            out[k] += weight[j - k + REACH] * averages[j]
+        for lane in range(lanes):
+            out[k, lane] = 1 / (1 + np.exp(-out[k, lane]))
+    return averages, out
+
+
+@compiled
+def gates_backward(of_gates, averages, gates_, numbers, weight, patches):
+    """Gradients of each of the numbers summed, and of the weight, from so many patches."""
+    channels = len(averages)
+    inner = of_gates * gates_ * (1 - gates_)  # of what the sigmoid is taken of
+    of_numbers, of_weight = np.zeros_like(averages), np.zeros_like(weight)
+    for k in range(channels):
+        for j in range(max(0, k - REACH), min(channels, k + REACH + 1)):
+            factor = weight[j - k + REACH]
+            of_numbers[j] += factor * inner[k]
+            for lane in range(patches):
+                of_weight[j - k + REACH] += inner[k, lane] * averages[j, lane]
+    return of_numbers / averages.dtype.type(numbers), of_weight
+
+
+@helper
+def _total(sums, patches):
+    """Add up each channel's sums in the batch lanes that hold patches, in float64."""
     result = np.zeros(sums.shape[1])
     for thread in range(len(sums)):
         for k in range(len(result)):
-            for lane in range(used):
+            for lane in range(patches):
                 result[k] += sums[thread, k, lane]
     return result

@@ -14,9 +14,9 @@ from itertools import chain
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils._pytree import tree_map
 
 from common.fast.cpu.feature_map import Store
+from common.fast.feature_map import FeatureMap, as_tensor
 
 
 class Tape:
@@ -76,7 +76,7 @@ class _Node(torch.autograd.Function):
         return (None,) * (4 + ctx.tokens) + tuple(chain.from_iterable(reversed(of_inputs)))
 
 
-class Map:
+class Map(FeatureMap):
     """What a fast layer returns: a feature map, and the tape it is on if it needs a gradient."""
 
     def __init__(self, store: Store, tape: Tape | None = None) -> None:
@@ -84,53 +84,47 @@ class Map:
 
     @classmethod
     def of(cls, x: "Tensor | Map", kind: torch.dtype | None = None) -> "Map":
-        """Return the map that a tensor (batch, kernels, rows, cols, bands) holds.
+        """Return the map that a tensor (batch, channels, rows, cols, bands) holds.
 
         Its numbers are of the given kind, or of the tensor's.
         """
-        if isinstance(x, Map):
+        if isinstance(x, Map) and not x.is_seen:
             return x
+        x = as_tensor(x)
         store = Store.of(x, kind)
         return record(store, [], partial(_enter, store), x)
 
-    def as_read(self) -> "Map":
-        """Return the same map, worked out."""
-        return self._with(self.store.worked_out()) if self.store.norm.used else self
+    def materialised(self) -> "Map":
+        """Return the same map with a store of its own, materialised."""
+        return self._with(self.store.materialised())
 
-    def tensor(self) -> Tensor:
-        """Return the tensor (batch, kernels, rows, cols, bands) that this map stands for."""
+    def own(self) -> Tensor:
+        """Return the tensor (batch, channels, rows, cols, bands) that this map stands for."""
         out = self.store.tensor()
         if not torch.is_grad_enabled() or self.tape is None:
             return out
         return open_tape([self]).close(out, partial(_leave, self.store))
 
+    @property
+    def shape(self) -> torch.Size:
+        rows, cols, channels, bands, _ = self.store.array.shape
+        return torch.Size((self.store.patches, channels, rows, cols, bands))
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.tape is not None
+
     def transpose(self, one: int, other: int) -> "Map | Tensor":
-        """Exchange two axes; where kernels or bands are one, these two stay where they are."""
-        rows, cols, kernels, bands, lanes_ = self.store.array.shape
-        if {one, other} != {1, 4} or min(kernels, bands) > 1:
-            return self.tensor().transpose(one, other)
-        return self._with(self.store.worked_out().reshape(rows, cols, bands, kernels, lanes_))
+        """Exchange two axes; where channels or bands are one, these two stay where they are."""
+        rows, cols, channels, bands, lanes = self.store.array.shape
+        if self.is_seen or {one, other} != {1, 4} or min(channels, bands) > 1:
+            return self.seen().transpose(one, other)
+        return self._with(self.store.materialised().reshape(rows, cols, bands, channels, lanes))
 
     def _with(self, array) -> "Map":
-        """Return the same map, worked out in an array."""
-        store = Store(array, self.store.used)
-        return record(store, [self], partial(_work_out, self.store, store))
-
-    def __getattr__(self, name: str):
-        return getattr(self.tensor(), name)
-
-    def __len__(self) -> int:
-        return self.store.used
-
-    @classmethod
-    def __torch_function__(cls, function, kinds, arguments=(), keywords=None):
-        arguments, keywords = tree_map(as_tensor, (arguments, keywords or {}))
-        return function(*arguments, **keywords)
-
-
-def as_tensor(x):
-    """Return the tensor that a map stands for; anything else as it is."""
-    return x.tensor() if isinstance(x, Map) else x
+        """Return the same map, materialised in an array."""
+        store = Store(array, self.store.patches)
+        return record(store, [self], partial(_materialise_backward, self.store, store))
 
 
 def record(
@@ -164,18 +158,9 @@ def open_tape(maps: Iterable[Map]) -> Tape:
     return tape
 
 
-def _operator(name: str):
-    """Make a method of `Map` out of that of a tensor."""
-    return lambda self, *others: getattr(self.tensor(), name)(*map(as_tensor, others))
-
-
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "neg", "getitem"):
-    setattr(Map, f"__{_name}__", _operator(f"__{_name}__"))
-
-
 def _enter(store: Store) -> list[Tensor]:
     """Lead the gradient of a map to the tensor that it was made of."""
-    return [Store(store.take_gradient_array(), store.used).tensor()]
+    return [Store(store.take_gradient_array(), store.patches).tensor()]
 
 
 def _leave(store: Store, gradient: Tensor | None) -> None:
@@ -184,7 +169,7 @@ def _leave(store: Store, gradient: Tensor | None) -> None:
         store.add_gradient(Store.of(gradient, store.kind).array)
 
 
-def _work_out(x: Store, out: Store) -> list[Tensor]:
-    """Lead the gradient of a map worked out to the map that was read."""
-    x.add_gradient(out.take_gradient_array())
+def _materialise_backward(x: Store, out: Store) -> list[Tensor]:
+    """Lead the gradient of a materialised map to the map that was read."""
+    x.add_gradient(out.take_gradient_array().reshape(x.array.shape))
     return []

@@ -1,4 +1,4 @@
-"""Convolutions' weights as their compiled loops read them: in tiles of kernels, and in pairs."""
+"""Convolutions' weights as their compiled loops read them: in tiles of channels, and in pairs."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,30 +10,34 @@ from numba.extending import intrinsic, overload
 from torch import Tensor, nn
 
 from common.fast.codegen.jit import on_all_threads
-from common.fast.cpu.reading import first_kernels
+from common.fast.cpu.reading import first_channels
 
 
 def tiles_of(weights: Tensor, width: int, in_pairs: bool, in_reverse: bool = False) -> np.ndarray:
-    """Arrange weights (groups, inputs, kernels) as ``(tiles, groups, inputs, width)``.
+    """Arrange weights (groups, inputs, channels) as ``(tiles, groups, inputs, width)``.
 
-    Each tile has `width` kernels; the last two may overlap.  `in_pairs` the inputs are rounded to
+    Each tile has `width` channels; the last two may overlap.  `in_pairs` the inputs are rounded to
     bfloat16, two neighbours in each int32 number, the last with a zero if they are odd: ``(tiles,
     groups, inputs / 2 rounded up, width)``.  `in_reverse` the last group comes first.  The weights
     may be any view of a whole tensor.
     """
     flat = weights.detach().as_strided((weights.numel(),), (1,)).numpy()
-    groups, inputs, kernels = weights.shape
+    groups, inputs, channels = weights.shape
     units, kind = (-(-inputs // 2), np.int32) if in_pairs else (inputs, flat.dtype)
-    tiles = np.empty((-(-kernels // width), groups, units, width), kind)
-    _arrange(flat, weights.stride(), inputs, first_kernels(kernels, width), in_reverse, tiles)
+    tiles = np.empty((-(-channels // width), groups, units, width), kind)
+    _arrange(flat, weights.stride(), (inputs, channels), in_reverse, tiles)
     return tiles
 
 
 @on_all_threads
-def _arrange(flat, steps, inputs, starts, in_reverse, tiles):
-    """Write weights to `tiles`, given how far apart groups, inputs and kernels lie."""
-    _, groups, units, width = tiles.shape
+def _arrange(flat, steps, counts, in_reverse, tiles):
+    """Write weights to `tiles`, given how far apart groups, inputs and channels lie.
+
+    `counts` are of inputs and channels.
+    """
+    (_, groups, units, width), (inputs, channels) = tiles.shape, counts
     step, step_in, step_out = steps
+    starts = first_channels(channels, width)
     for tile in numba.prange(len(starts)):
         for group in range(groups):
             first = (groups - 1 - group if in_reverse else group) * step + starts[tile] * step_out

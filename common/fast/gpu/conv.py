@@ -10,23 +10,24 @@ from torch.nn import functional as F
 
 from common.fast import pytorch
 from common.fast.gpu import conv_kernels
-from common.fast.gpu.grid import Grid, kept, power_of_2, with_sums
-from common.fast.pytorch import CHANNELS_LAST, is_plain
+from common.fast.gpu.grid import Grid, kept, power_of_2
+from common.fast.pytorch import CHANNELS_LAST, Map, is_plain
 
 WIDEST, MOST_COLUMNS = 32, 256  # kernels, and taps times kernels, that fit into a program
 MOST_TAPS = 64  # of a convolution of the input
 NUMBERS_AT_A_TIME = 64  # of a weight's gradient; a bias has no more
 
 
-def conv(module: nn.Conv3d, x: Tensor) -> Tensor:
-    """`nn.Conv3d` with channels-last output."""
+def conv(module: nn.Conv3d, x: Tensor | Map) -> Map:
+    """`nn.Conv3d`; of the kinds that are rare, PyTorch's own."""
+    x = Map.of(x).x
     if is_same(module):
-        return with_sums(*_Same.apply(x, module.weight, module.bias, module.compute_dtype))
+        return Map(*_Same.apply(x, module.weight, module.bias, module.compute_dtype))
     if is_stem(module) and not x.requires_grad:
-        return with_sums(*_Stem.apply(x, module.weight, module.bias, module))
+        return Map(*_Stem.apply(x, module.weight, module.bias, module))
     if is_plain(module) and module.kernel_size == (1, 1, x.shape[4]) and no_padding(module):
-        return _FullDepth.apply(x, module.weight, module.bias, module.compute_dtype)
-    return pytorch.conv(module, x)
+        return Map(_FullDepth.apply(x, module.weight, module.bias, module.compute_dtype))
+    return Map(pytorch.convolved(module, x))
 
 
 def try_out(kind: torch.dtype) -> None:
@@ -35,7 +36,7 @@ def try_out(kind: torch.dtype) -> None:
     module.compute_dtype = kind
     with torch.enable_grad():
         x = torch.zeros(1, 24, 1, 1, 128, device="cuda", requires_grad=True)
-        conv(module, x).sum().backward()
+        conv(module, x).seen().sum().backward()
     torch.cuda.synchronize()
 
 

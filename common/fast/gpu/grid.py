@@ -7,7 +7,7 @@ import triton
 from torch import Tensor
 
 from common.fast.gpu import norm_kernels
-from common.fast.pytorch import CHANNELS_LAST
+from common.fast.pytorch import CHANNELS_LAST, Map
 
 PROGRAMS = 132  # to share a map among, at least: a large GPU has as many processors
 
@@ -53,23 +53,18 @@ def kept(ctx, grid: Grid, out: Tensor, sums: Tensor, *saved: Tensor | None):
     return out, sums
 
 
-def with_sums(x: Tensor, sums: Tensor) -> Tensor:
-    """Remember a map's sums with it, which must not be changed in place from then on."""
-    x.sums = sums
-    return x
-
-
-def sums_of(x: Tensor) -> Tensor:
+def sums_of(x: Map) -> Tensor:
     """A map's sums (patches, parts, 4, kernels), made now unless the layer before has made them."""
-    if not hasattr(x, "sums"):
+    if x.sums is None:
         grid = Grid(x.shape)
-        x.sums = grid.sums(x, 4, grid.kernels)
-        grid.run(norm_kernels.sums_of, x.detach(), x.sums, grid.places, grid.chunk)
+        x.sums = grid.sums(x.x, 4, grid.kernels)
+        grid.run(norm_kernels.sums_of, x.x.detach(), x.sums, grid.places, grid.chunk)
     return x.sums
 
 
-def laid_out(x: Tensor) -> Tensor:
+def laid_out(x: Tensor | Map) -> Map:
     """Return a map with its kernels innermost: the very same, with its sums, if they are."""
-    if x.is_contiguous(memory_format=CHANNELS_LAST):
+    x = Map.of(x)
+    if x.x.is_contiguous(memory_format=CHANNELS_LAST):
         return x
-    return x.contiguous(memory_format=CHANNELS_LAST)
+    return Map(x.x.contiguous(memory_format=CHANNELS_LAST))

@@ -4,18 +4,20 @@ A training step of 16 patches is so little work for a GPU that its time is the n
 each of a few microseconds, even from a CUDA graph.  PyTorch's own layers take 400 of them, its
 convolutions among them several times what they need with 24 kernels.  Here batch norms go with
 their ReLUs and shortcuts, and convolutions, norms and weighted sums give in passing the sums over
-their output (`Tensor.sums`) that the next layer needs.
+their output (`Map.sums`) that the next layer needs.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from common.fast import pytorch
 from common.fast.gpu import norm_kernels, sum_kernels
 from common.fast.gpu.conv import conv, try_out
-from common.fast.gpu.grid import Grid, kept, laid_out, sums_of, with_sums
-from common.fast.pytorch import CHANNELS_LAST
-from common.layers import BatchNormReLU, WeightedSum, has_gates
+from common.fast.gpu.grid import Grid, kept, laid_out, sums_of
+from common.fast.pytorch import CHANNELS_LAST, Map
+from common.fast.replaced import has_gates
+from common.layers import BatchNormReLU, WeightedSum
 
 __all__ = ["batch_norm_relu", "conv", "try_out", "weighted_sum"]
 
@@ -23,15 +25,14 @@ MOST_KERNELS = 128  # of a map whose kernels a program holds all at once
 
 
 def batch_norm_relu(
-    module: nn.BatchNorm3d | BatchNormReLU, x: Tensor, shortcut: Tensor | None = None
-) -> Tensor:
+    module: nn.BatchNorm3d | BatchNormReLU, x: Tensor | Map, shortcut: Tensor | Map | None = None
+) -> Map:
     """`BatchNormReLU`, or a batch norm alone."""
     if module.num_features > MOST_KERNELS:
-        own = (x,) if shortcut is None else (x, shortcut)
-        return type(module).forward(module, *own)
-    x = laid_out(x)
+        return pytorch.batch_norm_relu(module, x, shortcut)
+    x, shortcut = laid_out(x), None if shortcut is None else Map.of(shortcut).x
     x_sums = sums_of(x) if module.training else None
-    return _Norm.apply(x, shortcut, module.weight, module.bias, x_sums, module)
+    return Map(_Norm.apply(x.x, shortcut, module.weight, module.bias, x_sums, module))
 
 
 class _Norm(torch.autograd.Function):
@@ -78,19 +79,23 @@ class _Norm(torch.autograd.Function):
         return x_gradient, of_shortcut, of_weight, of_bias, None, None
 
 
-def weighted_sum(module: WeightedSum, *maps: Tensor, shortcut: Tensor | None = None) -> Tensor:
+def weighted_sum(
+    module: WeightedSum, *maps: Tensor | Map, shortcut: Tensor | Map | None = None
+) -> Map:
     """`WeightedSum` of two maps, or of one and a shortcut."""
     if maps[0].shape[1] > MOST_KERNELS:
-        return type(module).forward(module, *maps, shortcut=shortcut)
+        return pytorch.weighted_sum(module, *maps, shortcut=shortcut)
     maps = [laid_out(x) for x in maps]
+    shortcut = None if shortcut is None else Map.of(shortcut).x
     if shortcut is not None and has_gates(module):
-        return with_sums(*_Gated.apply(maps[0], sums_of(maps[0]), module.weight, shortcut))
+        return Map(*_Gated.apply(maps[0].x, sums_of(maps[0]), module.weight, shortcut))
     links = [{} for _ in maps]
-    pairs = [_Average.apply(x, sums_of(x), link) for x, link in zip(maps, links, strict=True)]
-    maps, averages = zip(*pairs, strict=True)
-    weights = module.weights(torch.stack(averages))
-    second = (shortcut, None) if len(maps) == 1 else (maps[1], weights[1])
-    return with_sums(*_Weigh.apply(maps[0], weights[0], *second, links))
+    pairs = [_Average.apply(x.x, sums_of(x), link) for x, link in zip(maps, links, strict=True)]
+    tensors, averages = zip(*pairs, strict=True)
+    averages = torch.stack(averages)
+    weights = module.weights(averages).expand(averages.shape)
+    second = (shortcut, None) if len(maps) == 1 else (tensors[1], weights[1])
+    return Map(*_Weigh.apply(tensors[0], weights[0], *second, links))
 
 
 class _Average(torch.autograd.Function):
@@ -154,7 +159,7 @@ def averages(x: Tensor, sums: Tensor) -> Tensor:
 
 
 class _Gated(torch.autograd.Function):
-    """x * neighbour_gates(averages of x, weight) + shortcut; see `common.layers`."""
+    """x * its gates + shortcut; see `GatedSum`."""
 
     @staticmethod
     def forward(ctx, x, sums, weight, shortcut):

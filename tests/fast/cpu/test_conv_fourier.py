@@ -1,4 +1,4 @@
-"""Convolutions along the bands by short Fourier transforms, against PyTorch's."""
+"""Convolutions along the bands by short Fourier transforms, against PyTorch's and the reference."""
 
 import numba
 import numpy as np
@@ -17,10 +17,11 @@ from common.fast.codegen.short_fourier import (
     transform_back,
     weights_transform,
 )
-from common.fast.codegen.vectors import LANES
-from common.fast.cpu import layers
+from common.fast.codegen.vectors import LANES, View
+from common.fast.cpu import layers, reference
 from common.fast.cpu.conv import fourier_backward
 from common.fast.cpu.tape import Map
+from tests.fast.cpu.against_reference import KINDS, check_convolution
 
 _transform, _transform_back = transform(POINTS, True, True), transform_back(POINTS, 0)
 
@@ -28,14 +29,15 @@ _transform, _transform_back = transform(POINTS, True, True), transform_back(POIN
 @numba.njit
 def _slots(rows, pairs, halves):
     """Transform a row, and of pairs the row after it too."""
-    _transform(rows, 0, POINTS * LANES, pairs, 0, LANES, halves, 0, LANES // 2, LANES)
+    apart = View(halves, 0, LANES)
+    _transform(View(rows, 0, POINTS * LANES), View(pairs, 0, LANES), apart, LANES // 2)
 
 
 @numba.njit
 def _matrices(inputs, slots, unit_slots, outputs):
     _slots(inputs, slots, slots)
     for i in range(len(unit_slots)):
-        _transform_back(unit_slots[i], 0, LANES, outputs[i], 0)
+        _transform_back(View(unit_slots[i], 0, LANES), View(outputs[i], 0, LANES))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_ten_bands_from_sixteen(matrices):
     x, w = random.normal(size=POINTS), random.normal(size=TAPS)
     products = (weights_transform(np.float64) @ w) * (matrices[0] @ x)
     y = (matrices[1] @ products[PARTNERS])[:OUTPUTS]
-    np.testing.assert_allclose(y, np.correlate(x, w, "valid"), atol=1e-13)
+    np.testing.assert_allclose(y, reference.row_by_fourier(x, w, POINTS), atol=1e-13)
 
 
 def test_slots_of_two_rows_in_bfloat16():
@@ -144,3 +146,13 @@ def test_in_float32_the_error_is_a_few_roundings():
 def test_in_bfloat16_the_error_is_a_few_roundings(kernels_in, kernels, bands, batch, padding):
     fast, _ = compare(torch.bfloat16, kernels_in, kernels, bands, batch, padding)
     assert 2**-12 < max(fast) < 2**-7
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("channels_in, channels", [(24, 24), (6, 7)])
+@pytest.mark.parametrize(
+    "batch, padding, bands", [(16, 3, 27), (35, 3, 10), (5, 4, 60), (5, 0, 21)]
+)
+def test_against_the_reference(kind, channels_in, channels, batch, padding, bands):
+    module = nn.Conv3d(channels_in, channels, (1, 1, TAPS), padding=(0, 0, padding))
+    check_convolution(kind, fourier_backward, module, (batch, channels_in, 2, 3, bands))

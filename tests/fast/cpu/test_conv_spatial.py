@@ -1,7 +1,8 @@
-"""Convolutions whose kernels fill the band axis, against PyTorch's."""
+"""Convolutions whose kernels fill the band axis, against PyTorch's and the reference."""
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,9 +11,10 @@ from torch.nn import functional as F
 from common.fast import pytorch
 from common.fast.cpu import layers
 from common.fast.cpu.conv import spatial_backward
-from common.fast.cpu.conv_spatial import KERNELS
+from common.fast.cpu.conv_spatial import CHANNELS
 from common.fast.cpu.tape import Map, as_tensor
 from common.layers import BatchNormReLU, kernels_as_bands
+from tests.fast.cpu.against_reference import KINDS, check_convolution
 
 
 def compare(dtype, kernels, size, padding, shape, bias=True, normalised=False):
@@ -44,7 +46,7 @@ COLLAPSE = [(16, 24, 7, 7, 11), (35, 5, 2, 2, 7), (5, 3, 1, 1, 5), (260, 2, 1, 1
 
 
 @pytest.mark.parametrize("shape", COLLAPSE, ids=str)
-@pytest.mark.parametrize("kernels", [KERNELS, 13, 128])
+@pytest.mark.parametrize("kernels", [CHANNELS, 13, 128])
 @pytest.mark.parametrize("bias", [True, False])
 def test_collapse(kernels, shape, bias):
     assert max(compare(torch.float64, kernels, (1, 1, shape[-1]), 0, shape, bias)) < 1e-13
@@ -90,7 +92,7 @@ def test_in_bfloat16_the_error_is_a_few_roundings(batch, kernels, size, padding,
 
 
 def test_what_is_too_small_for_a_tile_is_pytorchs_own():
-    module, x = nn.Conv3d(2, KERNELS - 1, (1, 1, 9)), torch.randn(3, 2, 4, 4, 9)
+    module, x = nn.Conv3d(2, CHANNELS - 1, (1, 1, 9)), torch.randn(3, 2, 4, 4, 9)
     found = layers.conv(module, x)
     assert isinstance(found, torch.Tensor)
     torch.testing.assert_close(found, F.conv3d(x, module.weight, module.bias))
@@ -135,8 +137,26 @@ def test_kernels_become_bands_without_a_copy():
     x = torch.randn(5, 8, 3, 3, 1, requires_grad=True)
     one = Map.of(x)
     other = kernels_as_bands(one)
-    assert isinstance(other, Map) and other.store.flat.base is one.store.flat.base
+    assert isinstance(other, Map) and np.shares_memory(other.store.array, one.store.array)
     torch.testing.assert_close(other.tensor(), x.transpose(1, 4))
     seed = torch.randn(5, 1, 3, 3, 8)
     (gradient,) = torch.autograd.grad(other.tensor(), x, seed)
     torch.testing.assert_close(gradient, seed.transpose(1, 4))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("batch", [16, 35, 5])
+@pytest.mark.parametrize(
+    "channels, size, padding, shape",
+    [
+        (128, (1, 1, 11), (0, 0, 0), (24, 3, 3, 11)),
+        (24, (3, 3, 16), (0, 0, 0), (1, 5, 5, 16)),
+        (24, (3, 3, 1), (1, 1, 0), (24, 3, 4, 1)),
+        (9, (3, 3, 1), (2, 0, 0), (11, 4, 6, 1)),
+        (10, (1, 2, 3), (0, 1, 0), (4, 3, 5, 3)),
+    ],
+    ids=["collapse", "stem", "block", "padded along rows", "padded along cols"],
+)
+def test_against_the_reference(kind, batch, channels, size, padding, shape):
+    module = nn.Conv3d(shape[0], channels, size, padding=padding)
+    check_convolution(kind, spatial_backward, module, (batch, *shape))

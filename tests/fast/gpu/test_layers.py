@@ -66,13 +66,13 @@ def test_convolution_and_its_sums(size, kernels):
     x = torch.randn(1 + kernels % 2, kernels, 4, 5, 9, requires_grad=True)
     y = x.detach().to(DEVICE).requires_grad_()
     expected, out = plain(x), layers.conv(fast, y)
-    torch.testing.assert_close(out.cpu(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(out.seen().cpu(), expected, rtol=1e-5, atol=1e-5)
     positive = expected.relu()
     for number, numbers in enumerate((expected, expected**2, positive, positive**2)):
         sums = out.sums[:, :, number].sum(1).cpu()
         torch.testing.assert_close(sums, numbers.sum(dim=(2, 3, 4)), rtol=1e-4, atol=1e-4)
     gradient = torch.randn_like(expected)
-    expected.backward(gradient), out.backward(gradient.to(DEVICE))
+    expected.backward(gradient), out.seen().backward(gradient.to(DEVICE))
     for one, other in ((x, y), *zip(plain.parameters(), fast.parameters(), strict=True)):
         torch.testing.assert_close(other.grad.cpu(), one.grad, rtol=1e-4, atol=1e-4)
 
@@ -91,9 +91,10 @@ def test_maps_of_many_kernels_are_left_to_pytorch():
     plain = [BatchNormReLU(layers.MOST_KERNELS + 1), WeightedSum()]
     x = torch.randn(2, layers.MOST_KERNELS + 1, 1, 1, 3)
     norm, total = (use_fast_form(copy.deepcopy(layer)) for layer in plain)
-    torch.testing.assert_close(norm(x, x), plain[0](x, x))
+    torch.testing.assert_close(norm(x, x).seen(), plain[0](x, x))
     total.weights = lambda averages: averages
-    torch.testing.assert_close(total(x, shortcut=x), x * x.mean(dim=(2, 3, 4), keepdim=True) + x)
+    expected = x * x.mean(dim=(2, 3, 4), keepdim=True) + x
+    torch.testing.assert_close(total(x, shortcut=x).seen(), expected)
 
 
 def test_partial_sums_do_not_depend_on_how_a_map_is_shared(monkeypatch):
@@ -134,7 +135,7 @@ def test_other_convolutions_are_pytorchs(module):
     assert not conv.is_stem(module)
     module, x = module.to(DEVICE), torch.randn(2, module.in_channels, 5, 5, 9, device=DEVICE)
     module.compute_dtype = torch.float32
-    torch.testing.assert_close(layers.conv(module, x), module(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layers.conv(module, x).seen(), module(x), rtol=1e-5, atol=1e-5)
 
 
 def test_without_triton_pytorchs_layers_are_used_and_a_line_says_so(monkeypatch, capsys):

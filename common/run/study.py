@@ -1,0 +1,209 @@
+"""A paper's table and figure by one command: ``python -m common study FILE.yaml``.
+
+A study is a YAML file that names training scripts with their flags, and scenes::
+
+    name: The systems of the SSRN paper
+    flags: --map labelled            # of every run
+    scenes: {IN: -vs 0.8, UP: -vs 0.9}
+    methods:
+      SVM: baselines/SVM.py --input patch
+      SSRN: SSRN/SSRN.py --recipe authors
+    published:                       # OA, AA and kappa in per cent; null where there is none
+      source: where they are from
+      IN: {SVM: [84.17, 70.51, 81.69]}
+
+Every run is a process of its own, with results in a directory named after what it does: a run that
+is finished is not made again, one that was interrupted goes on, and studies share their runs.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import importlib
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from common.reporting.resume import WITHOUT_EFFECT, finished_report
+from common.run.cli import read_settings
+from common.scenes.scene import data_directory, missing_files
+from common.settings import Settings
+from common.system.errors import InputError, OneLineParser, run_program
+from common.system.files import REPOSITORY, check_is_file
+from common.system.flags import file_name
+from common.tables.study_table import Row, write_study
+
+KEYS = ("name", "flags", "scenes", "methods", "published")
+LARGEST_FILE = 1 << 17  # bytes
+STOPPED = (130, 143, -2, -9, -15)  # exit status of a run that was interrupted, or killed
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training script on one scene."""
+
+    method: str
+    scene: str
+    script: str
+    flags: tuple[str, ...]
+    settings: Settings
+
+    def directory(self, runs: Path) -> Path:
+        """Where its results go: named after all that has an effect on them."""
+        flags = dataclasses.asdict(self.settings)
+        flags = {name: value for name, value in flags.items() if name not in WITHOUT_EFFECT}
+        digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:12]
+        return runs / f"{self.settings.model}_{Path(self.scene).stem}_{digest}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study's file says; `published` by scene and method."""
+
+    name: str
+    runs: tuple[Run, ...]
+    published: dict[str, dict[str, tuple]]
+    source: str
+
+
+def read_study(path: Path) -> Study:
+    """Read a study's file; raises InputError where it says what cannot be run."""
+    check_is_file(path, largest=LARGEST_FILE)
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not {"scenes", "methods"} <= content.keys():
+        raise InputError(f"{path}: must hold 'scenes: …' and 'methods: …'")
+    if unknown := [key for key in content if key not in KEYS]:
+        raise InputError(f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(KEYS)}")
+    scenes, methods = content["scenes"], content["methods"]
+    for key, entry in (("scenes", scenes), ("methods", methods)):
+        if not isinstance(entry, dict) or not entry:
+            raise InputError(f"{path}: '{key}' must hold lines 'name: flags'")
+    published = dict(content.get("published") or {})
+    source = str(published.pop("source", ""))
+    runs = tuple(
+        _run(path, method, str(command), scene, f"{content.get('flags') or ''} {flags or ''}")
+        for scene, flags in scenes.items()
+        for method, command in methods.items()
+    )
+    return Study(
+        str(content.get("name") or path.stem), runs, _published(path, published, runs), source
+    )
+
+
+def _run(path: Path, method: str, command: str, scene: str, flags: str) -> Run:
+    """Read one run's flags as its script does."""
+    script, *own = shlex.split(command)
+    file = REPOSITORY / script
+    module = script.removesuffix(".py").replace("/", ".")
+    if not file.is_file() or not script.endswith(".py"):
+        raise InputError(f"{path}: {method}: {script}: no training script of this repository")
+    if scene.endswith((".yaml", ".yml")):
+        scene = str(path.parent / scene)
+    given = ("-d", scene, *shlex.split(flags), *own)
+    defaults = getattr(importlib.import_module(module), "DEFAULTS", None)
+    if defaults is None:
+        raise InputError(f"{path}: {method}: {script}: trains nothing")
+    try:
+        settings = read_settings(defaults, list(given))
+    except InputError as error:
+        raise InputError(f"{path}: {method} on {scene}: {error}") from error
+    if settings.out or settings.weights:
+        raise InputError(f"{path}: {method}: leave --out and --weights out; a study says them")
+    return Run(method, scene, script, given, settings)
+
+
+def _published(path: Path, entries: dict, runs: tuple[Run, ...]) -> dict[str, dict[str, tuple]]:
+    """Check the published figures: three numbers, or null, for methods and scenes that are run."""
+    known = {(run.scene, run.method) for run in runs}
+    found: dict[str, dict[str, tuple]] = {}
+    for scene, methods in entries.items():
+        for method, figures in methods.items() if isinstance(methods, dict) else ():
+            if (scene, method) not in known:
+                raise InputError(f"{path}: 'published' has {method} on {scene}, which is not run")
+            numbers = all(isinstance(f, int | float | None) for f in figures)
+            if len(figures) != 3 or not numbers:
+                raise InputError(f"{path}: published figures of {method} on {scene} must be three")
+            found.setdefault(scene, {})[method] = tuple(figures)
+    return found
+
+
+def carry_out(study: Study, runs: Path, out: Path) -> None:
+    """Make all runs that are not finished, and write the study's tables after each of them."""
+    out.mkdir(parents=True, exist_ok=True)
+    absent: dict[tuple[str, str], str] = {}
+    for number, run in enumerate(study.runs, 1):
+        title = f"[{number}/{len(study.runs)} {run.method} on {run.scene}]"
+        if missing := missing_files(run.scene, data_directory(run.settings.data_dir)):
+            absent[run.scene, run.method] = f"{missing[0].name} missing"
+        elif not finished_report(run.directory(runs), run.settings.iter):
+            if reason := _train(run, run.directory(runs), title):
+                absent[run.scene, run.method] = reason
+        else:
+            print(f"{title} finished already", file=sys.stderr)
+    scenes: dict[str, list[Row]] = {}
+    for run in study.runs:
+        published = study.published.get(run.scene, {}).get(run.method, (None, None, None))
+        command = shlex.join([run.script, *run.flags])
+        reason = absent.get((run.scene, run.method), "")
+        row = Row(run.method, command, run.directory(runs), reason, published)
+        scenes.setdefault(run.scene, []).append(row)
+    write_study(out, study.name, study.source, scenes)
+    print(f"Results: {out}, to look at: study.html")
+
+
+def _train(run: Run, directory: Path, title: str) -> str:
+    """Run a training script; return why it gave nothing, or nothing."""
+    command = [sys.executable, str(REPOSITORY / run.script), *run.flags]
+    command += ["--out", str(directory), "--resume"]
+    print(f"{title} python {shlex.join([run.script, *run.flags])}", file=sys.stderr, flush=True)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            last = ""
+            for last in _lines(process):
+                print(f"{title} {last}", file=sys.stderr, flush=True)
+            status = process.wait()
+        except BaseException:
+            process.terminate()  # it keeps what it has done
+            raise
+    if status in STOPPED:
+        raise KeyboardInterrupt
+    if status:
+        return last.partition("error: ")[2] or f"exit status {status}"
+    return ""
+
+
+def _lines(process: subprocess.Popen) -> Iterator[str]:
+    """What a run says, line by line."""
+    for line in process.stderr:
+        if text := line.decode("utf-8", "replace").strip():
+            yield text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser: argparse.ArgumentParser = OneLineParser(
+        prog="python -m common study",
+        description="Make the runs of a study, and write its tables, figure and page.",
+    )
+    parser.add_argument("study", type=file_name, metavar="FILE.yaml")
+    results = REPOSITORY / "results"
+    parser.add_argument("--out", type=file_name, help="default: results/<name of the file>")
+    parser.add_argument("--runs", type=file_name, help="of all studies; default: results/runs")
+
+    def work() -> None:
+        flags = parser.parse_args(arguments)
+        path = Path(flags.study)
+        runs = Path(flags.runs) if flags.runs else results / "runs"
+        out = Path(flags.out) if flags.out else results / path.stem
+        carry_out(read_study(path), runs.resolve(), out)
+
+    return run_program(parser.prog, work, "; go on with the same command")

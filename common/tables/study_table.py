@@ -1,0 +1,205 @@
+"""A study's results: a table beside the published figures, a figure of maps, and a page."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from common.reporting.figures import STYLE, class_names, encoded
+from common.reporting.pictures import colour_labels
+from common.reporting.read_results import read_outcome
+from common.system.files import write_file
+from common.tables.methods import read_method
+from common.tables.paper_table import accuracies_csv, accuracy_table
+from common.tables.table_formats import NONE, Table, csv_text, latex, markdown
+
+FIGURES = {"oa": "OA %", "aa": "AA %", "kappa": "κ × 100"}
+TEMPLATE = Path(__file__).with_name("study.html.jinja")
+PANELS_ACROSS = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one scene.
+
+    Attributes
+    ----------
+    method : str
+        What the study calls it.
+    command : str
+        The training script with its flags.
+    directory : Path
+        Its results.
+    absent : str
+        Why it was not run; empty where it was.
+    published : tuple of float or None
+        OA, AA and kappa in per cent, as far as they were published.
+    """
+
+    method: str
+    command: str
+    directory: Path
+    absent: str = ""
+    published: tuple[float | None, float | None, float | None] = (None, None, None)
+
+
+def write_study(out: Path, name: str, source: str, scenes: dict[str, list[Row]]) -> None:
+    """Write what came of a study: ``table.md``, ``.tex``, ``.csv``, figures and ``study.html``.
+
+    Parameters
+    ----------
+    name, source : str
+        The study's, and where the published figures are from.
+    scenes : dict
+        Rows by the scene's key.
+    """
+    tables = []
+    for scene, rows in scenes.items():
+        tables.append(comparison_table(name, scene, rows))
+        if done := [row for row in rows if not row.absent]:
+            methods = _methods(done)
+            tables.append(accuracy_table(methods))
+            write_file(out / f"{scene}_classes.csv", accuracies_csv(methods))
+    write_file(out / "table.md", markdown(tables))
+    write_file(out / "table.tex", latex(tables))
+    write_file(out / "table.csv", comparison_csv(scenes))
+    figures = {}
+    for scene, rows in scenes.items():
+        if (figure := maps_figure([row for row in rows if not row.absent])) is not None:
+            figures[scene] = encoded(figure, "png", {"Software": None})
+            write_file(out / f"{scene}_maps.png", figures[scene])
+            write_file(out / f"{scene}_maps.pdf", encoded(figure, "pdf", {"CreationDate": None}))
+    write_file(out / "study.html", page(name, source, tables, figures, scenes))
+
+
+def _methods(rows: Sequence[Row]) -> list:
+    return [read_method(row.directory).named(row.method) for row in rows]
+
+
+def figures_of(row: Row) -> dict[str, tuple[float, float]] | None:
+    """Mean and standard deviation of OA, AA and kappa in per cent; None for a run not made."""
+    if row.absent:
+        return None
+    report = json.loads((row.directory / "report.json").read_text("utf-8"))
+    found = {}
+    for figure in FIGURES:
+        mean, std = report[f"{figure}_mean"], report[f"{figure}_std"]
+        found[figure] = (np.nan, np.nan) if mean is None else (100 * mean, 100 * std)
+    return found | {"iterations": len(report["oa"]), "seconds": report["train_seconds"]}
+
+
+def comparison_table(name: str, scene: str, rows: Sequence[Row]) -> Table:
+    """OA, AA and kappa of every method, the published ones and the differences."""
+    header = ["method"]
+    for title in FIGURES.values():
+        header += [title, "published", "difference"]
+    cells = []
+    for row in rows:
+        found = figures_of(row)
+        line = [row.method if found else f"{row.method}: not run: {row.absent}"]
+        for figure, published in zip(FIGURES, row.published, strict=True):
+            mean, std = found[figure] if found else (np.nan, np.nan)
+            spread = f" ± {std:.2f}" if found and found["iterations"] > 1 else ""
+            line.append(NONE if np.isnan(mean) else f"{mean:.2f}{spread}")
+            line.append(NONE if published is None else f"{published:.2f}")
+            known = published is not None and not np.isnan(mean)
+            line.append(f"{mean - published:+.2f}".replace("-", "−") if known else NONE)
+        cells.append(line)
+    several = any(" ± " in cell for line in cells for cell in line[1:])
+    spread = ", mean ± standard deviation over iterations" if several else ""
+    return Table(
+        caption=f"{name}: {scene}{spread}.",
+        header=header,
+        rows=cells,
+        align="l" + "rrr" * len(FIGURES),
+    )
+
+
+def comparison_csv(scenes: dict[str, list[Row]]) -> str:
+    """The same as plain numbers, all scenes together, with training seconds and the commands."""
+    header = ["scene", "method"]
+    for figure in FIGURES:
+        header += [figure, f"{figure}_std", f"{figure}_published"]
+    lines = []
+    for scene, rows in scenes.items():
+        for row in rows:
+            found, line = figures_of(row), [scene, row.method]
+            for figure, published in zip(FIGURES, row.published, strict=True):
+                numbers = found[figure] if found else (np.nan, np.nan)
+                line += [None if np.isnan(number) else f"{number:.4f}" for number in numbers]
+                line.append(published)
+            seconds = f"{np.mean(found['seconds']):.1f}" if found else None
+            lines.append([*line, seconds, row.command, row.absent or None])
+    return csv_text([*header, "train_seconds", "command", "not_run"], lines)
+
+
+def maps_figure(rows: Sequence[Row]) -> Figure | None:
+    """False colour, ground truth and the first map of every method, as papers print them."""
+    outcomes = {row.method: read_outcome(row.directory) for row in rows}
+    outcomes = {name: found for name, found in outcomes.items() if found.classified}
+    if not outcomes:
+        return None
+    first = next(iter(outcomes.values()))
+    panels = {"false colour": first.false_colour}
+    if first.ground_truth is not None:
+        panels["ground truth"] = colour_labels(np.asarray(first.ground_truth), first.colours)
+    for name, outcome in outcomes.items():
+        label_map = np.asarray(outcome.classified[0].label_map)
+        title = f"{name}, {100 * outcome.report['oa'][0]:.2f} %" if outcome.report["oa"] else name
+        panels[title] = colour_labels(label_map, outcome.colours)
+    return _side_by_side(panels, class_names(first), first.colours)
+
+
+def _side_by_side(
+    panels: dict[str, np.ndarray], names: Sequence[str], colours: Sequence[str]
+) -> Figure:
+    rows, cols = next(iter(panels.values())).shape[:2]
+    across = min(len(panels), PANELS_ACROSS)
+    down = -(-len(panels) // across)
+    legend = -(-len(names) // 4)
+    height = down * (7.2 / across * rows / cols + 0.25) + 0.16 * legend
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, min(height, 9.5)), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, (title, picture) in zip(axes, panels.items(), strict=False):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_title(title, fontsize=7)
+        handles = [
+            Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=f"{n} {name}")
+            for n, (name, colour) in enumerate(zip(names, colours, strict=True), 1)
+        ]
+        style = {"frameon": False, "fontsize": 6.5, "ncols": 4}
+        figure.legend(handles=handles, loc="outside lower center", **style)
+    return figure
+
+
+def page(
+    name: str,
+    source: str,
+    tables: Sequence[Table],
+    figures: dict[str, bytes],
+    scenes: dict[str, list[Row]],
+) -> str:
+    """Return the study as one self-contained page of HTML."""
+    template = jinja2.Template(
+        TEMPLATE.read_text("utf-8"),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return template.render(
+        name=name,
+        source=source,
+        tables=tables,
+        figures={scene: base64.b64encode(png).decode() for scene, png in figures.items()},
+        commands=[(row.method, row.command) for rows in scenes.values() for row in rows],
+    )

@@ -1,0 +1,28 @@
+"""What a run leaves in its results directory."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+
+
+def bits(out: Path) -> dict:
+    """Everything a run leaves that does not tell the time, or the commit it was made with."""
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    del report["environment"]["commit"]
+    for key in ("date", "train_seconds", "test_seconds"):
+        del report[key]
+    for flag in ("out", "resume", "overwrite"):
+        del report["settings"][flag]
+    found = {"report": report}
+    for path in sorted([*out.glob("*.np[yz]"), *out.glob("*.png"), *out.glob("run_*/*")]):
+        name = str(path.relative_to(out))
+        if path.name == "weights.pt":
+            state = torch.load(path, weights_only=True)["state"]
+            found[name] = {key: tensor.numpy().tobytes() for key, tensor in state.items()}
+        elif path.name == "history.csv":
+            found[name] = re.sub(r",[^,]*$", "", path.read_text("utf-8"), flags=re.MULTILINE)
+        elif path.name != "iteration.npz":
+            found[name] = path.read_bytes()
+    return found
