@@ -41,9 +41,8 @@ def logits(model: nn.Module, patches: Patches, pixels: Tensor) -> Tensor:
 def has_halves(model: nn.Module) -> bool:
     """Whether the class with the network's `forward` has `spectral` and `spatial` beside it.
 
-    The forward pass is then the one method, maybe `spatial_stem`, and the other; see
-    `dense_logits`.  A subclass with another forward pass, or a hook into the network, may compute
-    anything else.
+    The forward pass is then the one method, maybe `spatial_stem`, and the other, as `dense_logits`
+    has it.  A subclass with another one, or a hook into the network, may compute anything else.
     """
     kind = next(kind for kind in type(model).__mro__ if "forward" in vars(kind))
     hooks = {*model._forward_hooks.values(), *model._forward_pre_hooks.values()}

@@ -9,7 +9,7 @@ import torch
 
 from common.recipe import Recipe
 from common.system.files import REPOSITORY
-from common.training.optimizers import NUMBERS_PER_PART, OPTIMIZERS, DiffGrad, make_optimizer, parts
+from common.training.optimizers import OPTIMIZERS, DiffGrad, make_optimizer
 
 
 def test_diffgrad_follows_the_paper():
@@ -75,18 +75,3 @@ for name in OPTIMIZERS:
 sys.exit("torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
-
-
-def test_parts_of_a_large_parameter_are_updated_in_place_of_it():
-    torch.manual_seed(0)
-    whole = torch.nn.Parameter(torch.randn(3, 5000))
-    split = torch.nn.Parameter(whole.detach().clone())
-    pieces = parts(split)
-    assert [len(piece) for piece in pieces] == [NUMBERS_PER_PART, 15000 - NUMBERS_PER_PART]
-    optimizers = [torch.optim.Adam([whole]), torch.optim.Adam(pieces)]
-    for _ in range(3):
-        for parameter, optimizer in zip((whole, split), optimizers, strict=True):
-            parameter.grad = None
-            (parameter**2).sum().backward()
-            optimizer.step()
-    assert torch.equal(split, whole)
