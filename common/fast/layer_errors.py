@@ -97,9 +97,9 @@ def errors(
 
     off = {"output": _off(outputs[1], outputs[0])}
     if call.training:
-        # The largest of many sums over all places, four of their standard deviations; in a small
+        # The largest of many sums over all places, three of their standard deviations; in a small
         # map much of a gradient may cancel, but what was added up was rounded all the same.
-        usual = 4 * math.sqrt(outputs[0].numel() / outputs[0].shape[1])
+        usual = 3 * math.sqrt(outputs[0].numel() / outputs[0].shape[1])
         parameters = {f"gradient of {name}" for name, _ in plain.named_parameters()}
         # A bias before a batch norm has no gradient: what is found there is rounding alone.
         without = "" if isinstance(plain.after, nn.Identity) else "gradient of module.bias"
