@@ -5,6 +5,7 @@ own, contestants take turns, and ratios are medians over the rounds.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -20,11 +22,13 @@ from common.system.device import choose_device, choose_precision, describe_envir
 from common.system.errors import OneLineParser, run_program
 from common.system.files import REPOSITORY, write_file
 from common.system.flags import count
+from common.system.process import let_waiting_threads_sleep
 
 MODELS = ["A2S2KResNet", "SSRN"]
 CONTESTANTS = ["plain", "fp32", "bf16"]
 QUANTITIES = {  # name: (unit, whether less is better)
     "training step": ("ms", True),
+    "training step beside two busy processes": ("ms", True),
     "evaluation": ("patches/s", False),
     "whole-scene map": ("s", True),
     "whole protocol": ("s", True),
@@ -34,7 +38,13 @@ QUANTITIES = {  # name: (unit, whether less is better)
 WHOLE_RUN = ["whole protocol", "peak memory", "training to the protocol's accuracy"]
 PUBLISHED = REPOSITORY / "results" / "published"
 REPORTS = {"A2S2KResNet": "IN_A2S2KResNet_paper/report.json", "SSRN": "IN_SSRN/report.json"}
-WORDS = {"training step": "step", "evaluation": "evaluate", "whole-scene map": "map"}
+WORDS = {
+    "training step": "step",
+    "training step beside two busy processes": "busy",
+    "evaluation": "evaluate",
+    "whole-scene map": "map",
+}
+BUSY_PROCESSES = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--epochs", type=count(1), default=5, help="of the whole protocol (default: 5)")
     add("--protocol-rounds", type=count(1), default=3, help="(default: 3)")
     add("--models", nargs="+", choices=MODELS, default=MODELS)
-    add("--only", nargs="+", choices=["step", "evaluate", "map", "protocol"])
+    add("--only", nargs="+", choices=[*WORDS.values(), "protocol"])
     add_device_and_out(parser)
     return run_program(parser.prog, lambda: measure(parser.parse_args(arguments)), interrupted="")
 
@@ -90,11 +100,31 @@ def in_turn(number: int) -> list[str]:
 
 
 def measured(word: str, contestant: str, model: str, device: str) -> float:
-    """One value from `benchmarks.measure`."""
-    command = [sys.executable, "-m", "benchmarks.measure", word, "--contestant", contestant]
+    """One value from `benchmarks.measure`; "busy" is a step too, while others keep the cores."""
+    what, others = ("step", BUSY_PROCESSES) if word == "busy" else (word, 0)
+    environment = dict(os.environ)
+    if contestant != "plain":
+        let_waiting_threads_sleep(environment)  # as the training scripts do
+    command = [sys.executable, "-m", "benchmarks.measure", what, "--contestant", contestant]
     command += ["--model", model, "--device", device]
-    output = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
+    with busy_processes(others):
+        output = subprocess.run(
+            command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True, env=environment
+        )
     return json.loads(output.stdout)["value"]
+
+
+@contextlib.contextmanager
+def busy_processes(number: int) -> Iterator[None]:
+    """Have so many processes do nothing as fast as they can."""
+    loop = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(loop) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def protocol(contestant: str, model: str, arguments: argparse.Namespace) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from collections.abc import MutableMapping
 
 # How waiting threads are told to sleep: GNU's OpenMP, which PyTorch's wheels for Linux bring,
 # counts turns of its loop; LLVM's and Intel's, in those for macOS and in conda's, milliseconds.
@@ -18,7 +19,7 @@ def set_up(name: str) -> None:
     if name == "__main__":
         end_silently_until_main()
         collect_garbage_rarely()
-        let_waiting_threads_sleep()
+        let_waiting_threads_sleep(os.environ)
 
 
 def end_silently_until_main() -> None:
@@ -39,11 +40,13 @@ def collect_garbage_rarely() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def let_waiting_threads_sleep() -> None:
+def let_waiting_threads_sleep(environment: MutableMapping[str, str]) -> None:
     """Let threads that wait for others give their processor away soon, unless the user decided.
+
+    It is the environment of a process that is yet to load PyTorch.
 
     By default they go round in a loop, for seconds on a busy machine, and take from the very
     threads that they wait for what these need.
     """
-    if not USERS_OWN & os.environ.keys():
-        os.environ.update(WAITING_THREADS)
+    if not USERS_OWN & environment.keys():
+        environment.update(WAITING_THREADS)

@@ -6,9 +6,11 @@ import sys
 import pytest
 import torch
 
+import benchmarks.run
 from benchmarks.run import CONTESTANTS, in_turn, markdown
 from benchmarks.scaling import POINTS, SWEEPS
 from common.system.files import REPOSITORY
+from common.system.process import USERS_OWN, WAITING_THREADS
 
 ENVIRONMENT = {"device_name": "a machine", "threads": 2, "torch": "2", "python": "3", "commit": "c"}
 
@@ -46,6 +48,29 @@ def test_growth_can_be_measured(name, size):
     values = POINTS[name](size, torch.device("cpu"))
     assert values.keys() == SWEEPS[name][1].keys()
     assert min(values.values()) > 0
+
+
+def test_a_step_beside_others_is_measured_as_scripts_run_and_leaves_none_behind(monkeypatch):
+    started, environments, popen = [], [], subprocess.Popen
+
+    def start(command):
+        started.append(popen(command))
+        return started[-1]
+
+    def measure(command, env, **options):
+        assert [process.poll() for process in started] == [None, None]
+        environments.append(env)
+        return subprocess.CompletedProcess(command, 0, '{"value": 1.5}')
+
+    monkeypatch.setattr(benchmarks.run.subprocess, "Popen", start)
+    monkeypatch.setattr(benchmarks.run.subprocess, "run", measure)
+    for name in USERS_OWN:
+        monkeypatch.delenv(name, raising=False)
+    for contestant in ("plain", "fp32"):
+        assert benchmarks.run.measured("busy", contestant, "SSRN", "cpu") == 1.5
+        assert None not in [process.poll() for process in started]
+        started.clear()
+    assert [USERS_OWN & env.keys() for env in environments] == [set(), set(WAITING_THREADS)]
 
 
 @pytest.mark.slow

@@ -317,7 +317,7 @@ def metadata(change: Callable[[str], str]) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         path = product(folder)
         file = folder / "ENMAP-METADATA.xml"
-        file.write_text(change(file.read_text()))
+        file.write_text(change(file.read_text("utf-8")), "utf-8")
         return path
 
     return write

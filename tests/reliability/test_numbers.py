@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple] = {
     "truth.npy: ground truth labels fewer than two": (CUBE, np.minimum(STRIPES, 1)),
     "labels fewer than two classes; nothing": (CUBE[:1, :1], STRIPES[:1, :1]),
     "the ground truth holds fractions": (CUBE, STRIPES + 0.5),
-    "holds fractions, NaN or infinity": (CUBE, np.where(STRIPES == 1, np.nan, STRIPES)),
+    "if that means unlabelled, write": (CUBE, np.where(STRIPES == 1, np.nan, STRIPES)),
     "no pixel is labelled 2, but some 4": (CUBE, np.where(STRIPES == 2, 4, STRIPES)),
     "use a larger -vs": (CUBE, STRIPES, "", "-vs", "0.1"),
     "label more than 6 pixels of each class": rectangle(3, 3),

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     save_geotiff(folder / "cube.tif", toy_cube())
     np.save(folder / "truth.npy", FILE_LABELS)
     text = "name: Gaps\ncube: cube.tif\nground_truth: truth.npy\nnodata: 0\n"
-    (folder / "gaps.yaml").write_text(text)
+    (folder / "gaps.yaml").write_text(text, "utf-8")
     train = ["-d", str(folder / "gaps.yaml"), *NETWORK_FLAGS, str(folder / "out")]
     assert main(*SCRIPTS["SSRN"], train) == 0
     svm = ["-d", str(folder / "gaps.yaml"), *FLAGS, str(folder / "svm")]
@@ -67,7 +67,7 @@ def test_the_report_says_both(folder):
     assert report["labels"] == report["labels_in_maps"] == list(LABELS)
     assert report["class_names"] == [f"class {label}" for label in LABELS]
     assert len(report["confusion"][0]) == 5
-    assert "\n300 class 300 " in (folder / "out" / "report.txt").read_text()
+    assert "\n300 class 300 " in (folder / "out" / "report.txt").read_text("utf-8")
 
 
 def test_pictures_and_page_show_each_class_in_its_colour(folder):
@@ -80,7 +80,7 @@ def test_pictures_and_page_show_each_class_in_its_colour(folder):
         assert (picture[label_map == label] == rgb).all()
         assert (panels["classification"][label_map == label] == rgb).all()
     write_page(folder / "out")
-    assert ">70000<" in (folder / "out" / "report.html").read_text().replace("\n", "")
+    assert ">70000<" in (folder / "out" / "report.html").read_text("utf-8").replace("\n", "")
 
 
 def test_weights_map_a_scene_without_ground_truth_with_these_labels(folder):
@@ -88,7 +88,7 @@ def test_weights_map_a_scene_without_ground_truth_with_these_labels(folder):
     assert torch.load(weights, weights_only=True)["labels"] == list(LABELS)
     notes = metadata(load_weights(folder / "out" / "run_0" / "weights.pt"))
     assert json.loads(notes["labels"]) == list(LABELS)
-    (folder / "other.yaml").write_text("name: Other\ncube: cube.tif\nnodata: 0\n")
+    (folder / "other.yaml").write_text("name: Other\ncube: cube.tif\nnodata: 0\n", "utf-8")
     use = ["-d", str(folder / "other.yaml"), "--weights", weights, "--out", str(folder / "other")]
     assert main(*SCRIPTS["SSRN"], use) == 0
     label_map, trained = (np.load(folder / out / "run_0" / "map.npy") for out in ("other", "out"))

@@ -19,7 +19,9 @@ PLAIN = np.array([[0, 1, 1], [2, 2, 0], [3, 3, 3], [0, 0, 0]], np.uint8)
 
 
 def found(tmp_path, values, more="", ignored=()):
-    (tmp_path / "field.yaml").write_text(f"name: Field\ncube: x.npy\nground_truth: y.npy\n{more}")
+    (tmp_path / "field.yaml").write_text(
+        f"name: Field\ncube: x.npy\nground_truth: y.npy\n{more}", "utf-8"
+    )
     raw = RawLabels(tmp_path / "y.npy", np.asarray(values), ignored)
     return labels_and_classes(describe(str(tmp_path / "field.yaml")), raw)
 

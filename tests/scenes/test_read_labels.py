@@ -21,7 +21,7 @@ def write(folder, labels, more="", name="truth.npy", **options):
     else:
         np.save(folder / name, labels)
     text = f"name: Field\ncube: cube.npy\nground_truth: {name}\n{more}"
-    (folder / "field.yaml").write_text(text)
+    (folder / "field.yaml").write_text(text, "utf-8")
     return load_scene(str(folder / "field.yaml"))
 
 
@@ -134,7 +134,7 @@ def test_other_layers_are_told_in_one_line(tmp_path, message):
 def union(folder, train, test, more=""):
     scipy.io.savemat(folder / "sf.mat", {"input": CUBE, "TR": train, "TE": test})
     text = f"name: Field\ncube: {{path: sf.mat, variable: input}}\n{more}"
-    (folder / "field.yaml").write_text(text)
+    (folder / "field.yaml").write_text(text, "utf-8")
     maps = (f"{folder / 'sf.mat'}:TR", f"{folder / 'sf.mat'}:TE")
     return load_scene(str(folder / "field.yaml"), split_maps=maps)
 

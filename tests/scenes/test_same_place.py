@@ -150,7 +150,7 @@ def field(tmp_path):
     save_labels(tmp_path / "cube.tif", cube, **place)
     save_labels(tmp_path / "labels.tif", labels.astype(np.uint8), **place)
     text = "name: Field\ncube: cube.tif\nground_truth: labels.tif\n"
-    (tmp_path / "field.yaml").write_text(text)
+    (tmp_path / "field.yaml").write_text(text, "utf-8")
     return tmp_path
 
 

@@ -91,7 +91,7 @@ def test_goes_on_to_the_last_epoch_and_keeps_the_best(task, monkeypatch):  # noq
     losses = [5.0, 4.0, 0.1] + [6.0] * 27
     seen = scripted_losses(monkeypatch, losses)
     model = new_model()
-    training = Training(model, *task, AUTHORS, seed=1)
+    training = Training(model, task, AUTHORS, seed=1)
     assert run(training) is None
     history = training.progress.history
     assert len(history) == 30  # more than the patience of the papers' protocol

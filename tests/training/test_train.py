@@ -17,6 +17,7 @@ from common.samples.random_split import random_split
 from common.system.errors import InputError
 from common.training.predict import logits, predict
 from common.training.train import (
+    Data,
     DivergenceError,
     Epoch,
     Training,
@@ -39,7 +40,7 @@ def task():
     cube = generator.normal(size=(6, 10))[labels] + 0.1 * generator.normal(size=(40, 36, 10))
     cube = fit_pca_scaling(cube).apply(cube)
     patches = Patches.of_cube(cube, SETTINGS.patch, torch.device("cpu"))
-    return patches, labels.ravel(), random_split(labels, 0.9, 1331)
+    return Data(patches, labels.ravel(), random_split(labels, 0.9, 1331))
 
 
 def new_model(seed: int = 0) -> SSRN:
@@ -57,7 +58,7 @@ def train(*arguments, **named) -> list[Epoch]:
 def test_learns(task):
     patches, labels, split = task
     model = new_model()
-    history = train(model, *task, dataclasses.replace(SETTINGS, epoch=30, lr=5e-3), seed=1)
+    history = train(model, task, dataclasses.replace(SETTINGS, epoch=30, lr=5e-3), seed=1)
     assert [epoch.epoch for epoch in history] == list(range(1, 31))
     assert history[-1].train_loss < history[0].train_loss
     assert (predict(model, patches, split.test) == labels[split.test]).mean() > 0.75  # chance: 0.24
@@ -66,7 +67,7 @@ def test_learns(task):
 def test_same_seed_same_bits_other_seed_others(task):
     def weights(seed):
         model = new_model()
-        train(model, *task, SETTINGS, seed=seed)
+        train(model, task, SETTINGS, seed=seed)
         return torch.cat([p.detach().ravel() for p in model.parameters()])
 
     assert torch.equal(weights(1), weights(1))
@@ -97,7 +98,7 @@ def test_stops_early_and_keeps_the_best_epoch(task, monkeypatch, losses, epochs_
     monkeypatch.setattr(common.training.train, "PATIENCE", 3)
     seen = scripted_losses(monkeypatch, losses)
     model = new_model()
-    history = train(model, *task, dataclasses.replace(SETTINGS, epoch=6), seed=1)
+    history = train(model, task, dataclasses.replace(SETTINGS, epoch=6), seed=1)
     assert len(history) == epochs_run
     for name, value in model.state_dict().items():
         assert torch.equal(value, seen[best - 1][name]), name
@@ -107,13 +108,13 @@ def test_a_nan_loss_is_never_the_best(task, monkeypatch):
     monkeypatch.setattr(common.training.train, "PATIENCE", 3)
     seen = scripted_losses(monkeypatch, [float("nan"), 2.0, float("nan")])
     model = new_model()
-    assert len(train(model, *task, SETTINGS, seed=1)) == 3
+    assert len(train(model, task, SETTINGS, seed=1)) == 3
     assert all(torch.equal(v, seen[1][name]) for name, v in model.state_dict().items())
 
 
 def test_divergence_is_told(task):
     with pytest.raises(InputError, match="--lr 1e\\+30: training diverged"):
-        train(new_model(), *task, dataclasses.replace(SETTINGS, lr=1e30), seed=1)
+        train(new_model(), task, dataclasses.replace(SETTINGS, lr=1e30), seed=1)
 
 
 def test_side_by_side_is_as_one_after_another(task, monkeypatch):
@@ -122,12 +123,12 @@ def test_side_by_side_is_as_one_after_another(task, monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     settings = [SETTINGS, dataclasses.replace(SETTINGS, lr=1e30), SETTINGS]
-    trainings = [Training(new_model(), *task, s, seed=n) for n, s in enumerate(settings)]
+    trainings = [Training(new_model(), task, s, seed=n) for n, s in enumerate(settings)]
     ends = run_side_by_side(trainings)
     assert [type(end) for end in ends] == [type(None), DivergenceError, type(None)]
     for number in (0, 2):
         alone = new_model()
-        expected = train(alone, *task, SETTINGS, seed=number)
+        expected = train(alone, task, SETTINGS, seed=number)
         history = trainings[number].progress.history
         assert [e.train_loss for e in history] == [e.train_loss for e in expected]
         for weights, others in zip(
@@ -138,7 +139,7 @@ def test_side_by_side_is_as_one_after_another(task, monkeypatch):
 
 def test_every_epoch_takes_every_training_pixel_once_in_a_new_order(task, monkeypatch):
     steps = recorded_steps(monkeypatch)
-    train(new_model(), *task, SETTINGS, seed=1)
+    train(new_model(), task, SETTINGS, seed=1)
     epochs = [[batch for batch, _, _ in steps[start : start + 7]] for start in (0, 7, 14)]
     pixels = torch.from_numpy(task[2].train)
     for batches in epochs:
@@ -162,7 +163,7 @@ def recorded_steps(monkeypatch):
 def test_fast_recipe_cycles_once_mirrors_and_validates_at_the_end(task, monkeypatch):
     steps = recorded_steps(monkeypatch)
     settings = dataclasses.replace(with_recipe(SETTINGS, "fast"), epoch=4)
-    history = train(new_model(), *task, settings, seed=1)
+    history = train(new_model(), task, settings, seed=1)
     rates = [rate for _, _, rate in steps]
     peak = rates.index(max(rates))
     assert rates[peak] == pytest.approx(settings.lr, rel=0.05)
@@ -187,7 +188,7 @@ def test_fast_recipe_begins_with_smaller_patches(task, monkeypatch, recipe, patc
     patches = Patches.of_cube(cube, patch, torch.device("cpu"))
     model, sizes = new_model(), []
     model.register_forward_pre_hook(lambda model, x: model.training and sizes.append(x[0].shape[2]))
-    train(model, patches, labels, split, settings, seed=1)
+    train(model, Data(patches, labels, split), settings, seed=1)
     assert sizes == [size for size in expected for _ in range(7)]
 
 
@@ -250,7 +251,7 @@ def test_protocol_defaults():
 
 
 def test_learning_rate_decays_from_the_second_epoch_on(task):
-    history = train(new_model(), *task, dataclasses.replace(SETTINGS, lr_decay=0.5), seed=1)
+    history = train(new_model(), task, dataclasses.replace(SETTINGS, lr_decay=0.5), seed=1)
     assert [epoch.learning_rate for epoch in history] == [1e-3, 5e-4, 2.5e-4]
 
 

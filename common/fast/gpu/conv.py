@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from common.fast import pytorch
 from common.fast.gpu import conv_kernels
+from common.fast.gpu.conv_kernels import Geometry
 from common.fast.gpu.grid import Grid, kept, power_of_2
 from common.fast.pytorch import CHANNELS_LAST, Map, is_plain
 
@@ -86,11 +87,11 @@ class _Same(torch.autograd.Function):
         columns = power_of_2(math.prod(taps) * x.shape[1])
         grid = Grid(out.shape, largest_block(columns, kind))
         sums = grid.sums(x, 4, grid.kernels)
-        ctx.constants = {"taps": taps, "pad": taps[2] // 2, "columns": columns, "kind": dtype(kind)}
-        grid.run(
-            conv_kernels.conv, x, weight, bias, out, sums, grid.chunk, size=grid.size,
-            x_bands=grid.size[2], x_kernels=grid.kernels, stride=1, **ctx.constants,
+        ctx.geometry = Geometry(
+            grid.size, taps, x_bands=grid.size[2], x_kernels=grid.kernels, stride=1,
+            pad=taps[2] // 2, columns=columns, kind=dtype(kind),
         )  # fmt: skip
+        grid.run(conv_kernels.conv, x, weight, bias, out, sums, geometry=ctx.geometry)
         return kept(ctx, grid, out, sums, x, weight)
 
     @staticmethod
@@ -99,13 +100,9 @@ class _Same(torch.autograd.Function):
         (x, weight), grid = ctx.saved_tensors, ctx.grid
         g = g.contiguous(memory_format=CHANNELS_LAST)
         x_gradient = torch.empty_like(x)
-        parts = grid.sums(x, weight[0].numel() * grid.kernels)
-        bias_parts = grid.sums(x, grid.kernels)
-        grid.run(
-            conv_kernels.conv_backward, g, x, weight, x_gradient, parts, bias_parts,
-            grid.chunk, size=grid.size, **ctx.constants,
-        )  # fmt: skip
-        return x_gradient, *of_parameters(weight, parts, bias_parts), None
+        parts = grid.sums(x, weight[0].numel() * grid.kernels), grid.sums(x, grid.kernels)
+        grid.run(conv_kernels.conv_backward, g, x, weight, x_gradient, parts, geometry=ctx.geometry)
+        return x_gradient, *of_parameters(weight, parts), None
 
 
 class _Stem(torch.autograd.Function):
@@ -120,13 +117,11 @@ class _Stem(torch.autograd.Function):
         out = torch.empty(shape, dtype=kind, device=x.device, memory_format=CHANNELS_LAST)
         grid = Grid(out.shape)
         sums = grid.sums(x, 4, grid.kernels)
-        columns = power_of_2(math.prod(taps))
-        ctx.constants = {"taps": tuple(taps), "stride": stride, "columns": columns}
-        ctx.constants["kind"] = dtype(kind)
-        grid.run(
-            conv_kernels.conv, x, weight, bias, out, sums, grid.chunk, size=grid.size,
-            x_bands=x.shape[4], x_kernels=1, pad=0, **ctx.constants,
+        ctx.geometry = Geometry(
+            grid.size, tuple(taps), x_bands=x.shape[4], x_kernels=1, stride=stride, pad=0,
+            columns=power_of_2(math.prod(taps)), kind=dtype(kind),
         )  # fmt: skip
+        grid.run(conv_kernels.conv, x, weight, bias, out, sums, geometry=ctx.geometry)
         return kept(ctx, grid, out, sums, x, weight)
 
     @staticmethod
@@ -134,12 +129,9 @@ class _Stem(torch.autograd.Function):
     def backward(ctx, g, _):
         (x, weight), grid = ctx.saved_tensors, ctx.grid
         g = g.contiguous(memory_format=CHANNELS_LAST)
-        parts, bias_parts = grid.sums(x, weight.numel()), grid.sums(x, grid.kernels)
-        grid.run(
-            conv_kernels.stem_backward, g, x, parts, bias_parts, grid.chunk,
-            size=grid.size, x_bands=x.shape[4], **ctx.constants,
-        )  # fmt: skip
-        return None, *of_parameters(weight, parts, bias_parts), None
+        parts = grid.sums(x, weight.numel()), grid.sums(x, grid.kernels)
+        grid.run(conv_kernels.stem_backward, g, x, parts, geometry=ctx.geometry)
+        return None, *of_parameters(weight, parts), None
 
 
 class _FullDepth(torch.autograd.Function):
@@ -176,16 +168,15 @@ def _copied(x: Tensor, kind: torch.dtype) -> Tensor:
     return x.new_empty(x.shape, dtype=kind).copy_(x)
 
 
-def of_parameters(weight: Tensor, parts: Tensor, bias_parts: Tensor) -> tuple[Tensor, Tensor]:
+def of_parameters(weight: Tensor, parts: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Add up partial gradients of a convolution's weight and bias."""
-    of_weight, of_bias = torch.empty_like(weight), weight.new_empty(len(weight))
+    gradients = torch.empty_like(weight), weight.new_empty(len(weight))
     numbers = NUMBERS_AT_A_TIME
     conv_kernels.add_parts[triton.cdiv(weight.numel(), numbers),](
-        parts, bias_parts, of_weight, of_bias, parts.shape[0] * parts.shape[1],
-        x_kernels=weight.shape[1], kernels=len(weight), taps=weight[0, 0].numel(), numbers=numbers,
-        num_warps=8,
+        parts, gradients, parts[0].shape[0] * parts[0].shape[1], x_kernels=weight.shape[1],
+        kernels=len(weight), taps=weight[0, 0].numel(), numbers=numbers, num_warps=8,
     )  # fmt: skip
-    return of_weight, of_bias
+    return gradients
 
 
 def largest_block(columns: int, kind: torch.dtype) -> int:

@@ -7,6 +7,7 @@ import triton
 from torch import Tensor
 
 from common.fast.gpu import norm_kernels
+from common.fast.gpu.norm_kernels import Share, Sizes
 from common.fast.pytorch import CHANNELS_LAST, Map
 
 PROGRAMS = 132  # to share a map among, at least: a large GPU has as many processors
@@ -24,19 +25,24 @@ class Grid:
         parts = min(blocks, triton.cdiv(PROGRAMS, self.patches))
         self.chunk = triton.cdiv(blocks, parts) * self.block
         self.parts = triton.cdiv(self.places, self.chunk)
-        self.programs = self.patches * self.parts
-        self.numbers = self.patches * self.places
+        programs, numbers = self.patches * self.parts, self.patches * self.places
+        self.share = Share(self.places, self.chunk, self.parts, programs, numbers)
+        self.sizes = Sizes(self.kernels, self.width, self.block)
 
     def sums(self, like: Tensor, *sizes: int) -> Tensor:
         """Make room for partial sums (patches, parts, *sizes)."""
         return like.new_empty(self.patches, self.parts, *sizes, dtype=torch.float32)
 
-    def run(self, kernel, *arguments, **constants) -> None:
-        """Launch a kernel."""
-        kernel[self.patches, self.parts](
-            *arguments, kernels=self.kernels, width=self.width, block=self.block,
-            num_warps=8, num_stages=1, **constants,  # loops without products say their own stages
-        )  # fmt: skip
+    def run(self, kernel, *arguments, **named) -> None:
+        """Launch a kernel, which is told how the map is shared."""
+        named = {"share": self.share, "sizes": self.sizes} | named
+        # loops without products say their own stages
+        kernel[self.patches, self.parts](*arguments, num_warps=8, num_stages=1, **named)
+
+    def run_per_patch(self, kernel, *arguments, parts: int) -> None:
+        """Launch a kernel with one program for each patch, whose sums are in so many parts."""
+        share = self.share._replace(parts=parts, count=self.places)
+        kernel[self.patches,](*arguments, share=share, sizes=self.sizes)
 
 
 def power_of_2(number: int) -> int:
@@ -58,7 +64,7 @@ def sums_of(x: Map) -> Tensor:
     if x.sums is None:
         grid = Grid(x.shape)
         x.sums = grid.sums(x.x, 4, grid.kernels)
-        grid.run(norm_kernels.sums_of, x.x.detach(), x.sums, grid.places, grid.chunk)
+        grid.run(norm_kernels.sums_of, x.x.detach(), x.sums)
     return x.sums
 
 

@@ -15,6 +15,7 @@ from common.fast import pytorch
 from common.fast.gpu import norm_kernels, sum_kernels
 from common.fast.gpu.conv import conv, try_out
 from common.fast.gpu.grid import Grid, kept, laid_out, sums_of
+from common.fast.gpu.norm_kernels import Backward, BatchNorm, Gradients, Kind
 from common.fast.pytorch import CHANNELS_LAST, Map
 from common.fast.replaced import has_gates
 from common.layers import BatchNormReLU, WeightedSum
@@ -44,18 +45,13 @@ class _Norm(torch.autograd.Function):
             shortcut = shortcut.contiguous(memory_format=CHANNELS_LAST)
         out, grid = torch.empty_like(x), Grid(x.shape)
         saved = weight.new_empty(2, grid.kernels)
-        ctx.constants = {
-            "relu_before": getattr(module, "relu_before", False),
-            "relu_after": getattr(module, "relu", False),
-            "training": module.training,
-        }
+        relus = (getattr(module, name, False) for name in ("relu_before", "relu"))
+        ctx.kind = Kind(*relus, module.training)
+        statistics = module.running_mean, module.running_var, module.num_batches_tracked
+        norm = BatchNorm(weight, bias, *statistics, saved, module.momentum, module.eps)
         programs = x_sums.shape[0] * x_sums.shape[1] if module.training else 0
-        grid.run(
-            norm_kernels.normalise, x, shortcut, out, x_sums, weight, bias,
-            module.running_mean, module.running_var, module.num_batches_tracked, saved,
-            module.momentum, module.eps, grid.places, grid.chunk, programs, grid.numbers,
-            **ctx.constants,
-        )  # fmt: skip
+        share = grid.share._replace(programs=programs)  # of x_sums
+        grid.run(norm_kernels.normalise, x, shortcut, out, x_sums, norm, share=share, kind=ctx.kind)
         ctx.grid, ctx.with_shortcut = grid, shortcut is not None
         ctx.save_for_backward(x, out if ctx.with_shortcut else None, weight, bias, saved)
         return out
@@ -65,18 +61,13 @@ class _Norm(torch.autograd.Function):
     def backward(ctx, g):
         (x, out, weight, bias, saved), grid = ctx.saved_tensors, ctx.grid
         g = g.contiguous(memory_format=CHANNELS_LAST)
-        constants = dict(ctx.constants)
-        training, sums = constants.pop("training"), grid.sums(x, 2, grid.kernels)
-        norm = g, x, out, saved, weight, bias, sums
-        grid.run(norm_kernels.normalise_sums, *norm, grid.places, grid.chunk, **constants)
-        x_gradient = torch.empty_like(x)
+        norm = Backward(saved, weight, bias, grid.sums(x, 2, grid.kernels))
+        grid.run(norm_kernels.normalise_sums, g, x, out, norm, kind=ctx.kind)
         of_shortcut = torch.empty_like(x) if ctx.with_shortcut else None
-        of_weight, of_bias = torch.empty_like(weight), torch.empty_like(bias)
-        grid.run(
-            norm_kernels.normalise_backward, *norm, x_gradient, of_shortcut, of_weight, of_bias,
-            grid.places, grid.chunk, grid.programs, grid.numbers, training=training, **constants,
-        )  # fmt: skip
-        return x_gradient, of_shortcut, of_weight, of_bias, None, None
+        of_parameters = torch.empty_like(weight), torch.empty_like(bias)
+        gradients = Gradients(torch.empty_like(x), of_shortcut, *of_parameters)
+        grid.run(norm_kernels.normalise_backward, g, x, out, norm, gradients, kind=ctx.kind)
+        return *gradients, None, None
 
 
 def weighted_sum(
@@ -117,7 +108,7 @@ class _Average(torch.autograd.Function):
         out = torch.empty_like(g, dtype=ctx.dtype)
         constant = of_averages.contiguous() / grid.places
         weight = ctx.link["weight"]
-        grid.run(sum_kernels.weigh_backward, g, weight, constant, out, grid.places, grid.chunk)
+        grid.run(sum_kernels.weigh_backward, g, weight, constant, out)
         return out, None, None
 
 
@@ -132,9 +123,7 @@ class _Weigh(torch.autograd.Function):
             link["weight"] = array
         out, grid = torch.empty_like(x), Grid(x.shape)
         sums = grid.sums(x, 4, grid.kernels)
-        grid.run(
-            sum_kernels.weigh, x, weights[0], y, weights[1], out, sums, grid.places, grid.chunk
-        )
+        grid.run(sum_kernels.weigh, x, weights[0], y, weights[1], out, sums)
         return kept(ctx, grid, out, sums, x, y if weight_y is not None else None)
 
     @staticmethod
@@ -142,8 +131,8 @@ class _Weigh(torch.autograd.Function):
     def backward(ctx, g, _):
         (x, y), grid = ctx.saved_tensors, ctx.grid
         g = g.contiguous(memory_format=CHANNELS_LAST)
-        parts = [None if z is None else grid.sums(x, grid.kernels) for z in (x, y)]
-        grid.run(sum_kernels.products, g, x, y, *parts, grid.places, grid.chunk)
+        parts = tuple(None if z is None else grid.sums(x, grid.kernels) for z in (x, y))
+        grid.run(sum_kernels.products, g, x, y, parts)
         of_weights = (None if p is None else p.sum(1) for p in parts)
         of_weight, of_weight_y = of_weights
         return g, of_weight, g, of_weight_y, None
@@ -152,9 +141,7 @@ class _Weigh(torch.autograd.Function):
 def averages(x: Tensor, sums: Tensor) -> Tensor:
     """Averages (patches, kernels) of a map."""
     out, grid = x.new_empty(x.shape[:2], dtype=torch.float32), Grid(x.shape)
-    sum_kernels.averages[grid.patches,](
-        sums, out, sums.shape[1], grid.places, kernels=grid.kernels, width=grid.width
-    )
+    grid.run_per_patch(sum_kernels.averages, sums, out, parts=sums.shape[1])
     return out
 
 
@@ -165,14 +152,10 @@ class _Gated(torch.autograd.Function):
     def forward(ctx, x, sums, weight, shortcut):
         shortcut, grid = shortcut.contiguous(memory_format=CHANNELS_LAST), Grid(x.shape)
         averages, gates = (weight.new_empty(x.shape[:2]) for _ in range(2))
-        ctx.constants = {"kernels": grid.kernels, "width": grid.width}
-        sum_kernels.gates[grid.patches,](
-            sums, weight, averages, gates, sums.shape[1], grid.places, **ctx.constants
-        )
+        of_maps = sums, weight, averages, gates
+        grid.run_per_patch(sum_kernels.gates, *of_maps, parts=sums.shape[1])
         out, out_sums = torch.empty_like(x), grid.sums(x, 4, grid.kernels)
-        grid.run(
-            sum_kernels.weigh, x, gates, shortcut, None, out, out_sums, grid.places, grid.chunk
-        )
+        grid.run(sum_kernels.weigh, x, gates, shortcut, None, out, out_sums)
         return kept(ctx, grid, out, out_sums, x, weight, averages, gates)
 
     @staticmethod
@@ -181,12 +164,10 @@ class _Gated(torch.autograd.Function):
         (x, weight, averages, gates), grid = ctx.saved_tensors, ctx.grid
         g = g.contiguous(memory_format=CHANNELS_LAST)
         products, constant = grid.sums(x, grid.kernels), torch.empty_like(gates)
-        grid.run(sum_kernels.products, g, x, None, products, None, grid.places, grid.chunk)
+        grid.run(sum_kernels.products, g, x, None, (products, None))
         parts = weight.new_empty(grid.patches, 3)
-        sum_kernels.gates_backward[grid.patches,](
-            products, gates, averages, weight, constant, parts, grid.parts, grid.places,
-            **ctx.constants,
-        )  # fmt: skip
+        of_sums = products, gates, averages, weight, constant, parts
+        grid.run_per_patch(sum_kernels.gates_backward, *of_sums, parts=grid.parts)
         of_x = torch.empty_like(x)
-        grid.run(sum_kernels.weigh_backward, g, gates, constant, of_x, grid.places, grid.chunk)
+        grid.run(sum_kernels.weigh_backward, g, gates, constant, of_x)
         return of_x, None, parts.sum(0).view_as(weight), g
