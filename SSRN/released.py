@@ -240,6 +240,7 @@ def test_released(settings: Settings) -> dict:
             split=splits[0][1],
             preprocessing=preprocessing,
             state=released.state,
+            labels=list(scene.file_labels),
         )
         use = Trained(functools.partial(classify, model, patches), epochs=0, seconds=0.0)
         iterations = []

@@ -292,8 +292,9 @@ def test_comparison_weights_on_all_labelled_pixels(tmp_path):
 @pytest.mark.parametrize("form", ["SSRNKeras", "SSRNLeaky"])
 def test_scenes_of_real_size(form, file, variable, shape, classes, tmp_path):
     labels = scipy.io.loadmat(original(file))[variable]
-    means = np.random.default_rng(0).normal(size=(classes + 1, shape[2]))
-    cube = (1000 + 100 * means[labels]).astype(np.uint16)
+    generator = np.random.default_rng(0)
+    means = 1000 + 100 * generator.normal(size=(classes + 1, shape[2]))
+    cube = (means[labels] + 50 * generator.random(labels.shape)[..., None]).astype(np.uint16)
     np.save(tmp_path / "cube.npy", cube)
     np.save(tmp_path / "gt.npy", labels)
     scene = "name: Simulated\ncube: cube.npy\nground_truth: gt.npy\n"
