@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -77,7 +78,7 @@ def errors(
     inputs = [x.to(dtype or x.dtype).to(device).double() for x in inputs]
     plain.keep_from_zero(inputs, MARGINS[kind] / 100, dtype)
 
-    outputs, gradients = [], []
+    outputs, gradients, arriving = [], [], [1.0]
     for network, of_type in ((plain, torch.float64), (fast, of_parameters)):
         xs = [x.to(of_type, copy=True) for x in inputs]
         for x, led_back in zip(xs, call.led_back, strict=True):
@@ -88,6 +89,7 @@ def errors(
             continue
         if network is plain:
             upstream = _upstream(plain, xs, MARGINS[kind], generator)
+            plain.module.register_forward_hook(partial(_note_gradient, arriving))
         out = network(*xs) + 0
         (out * upstream.to(of_type)).sum().backward()
         outputs.append(out.detach())
@@ -97,7 +99,8 @@ def errors(
 
     off = {"output": _off(outputs[1], outputs[0])}
     if call.training:
-        usual = math.sqrt(outputs[0].numel() / outputs[0].shape[1])  # of a sum over all places
+        # Of a sum over all places, however much of it cancels, as that of a bias before a norm.
+        usual = max(arriving) * math.sqrt(outputs[0].numel() / outputs[0].shape[1])
         parameters = {f"gradient of {name}" for name, _ in plain.named_parameters()}
         for name, truth in gradients[0].items():
             if truth is not None and truth.is_floating_point():
@@ -177,6 +180,11 @@ def _randomise(network: nn.Module, generator: torch.Generator) -> None:
         if is_norm and module.track_running_stats:
             module.running_mean.normal_(0, 0.5, generator=generator)
             module.running_var.uniform_(0.5, 1.5, generator=generator)
+
+
+def _note_gradient(arriving: list[float], module: nn.Module, _, out: Tensor) -> None:
+    """Note the root mean square of the gradient that arrives at a module's output."""
+    out.register_hook(lambda gradient: arriving.append(gradient.square().mean().sqrt().item()))
 
 
 def _off(found: Tensor, truth: Tensor, least: float = 0.0) -> float:
