@@ -34,6 +34,11 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the fast layers: one worker compiles theirs, the other what trainings need."""
+    items.sort(key=lambda item: "/fast/" not in item.nodeid)
+
+
 def pytest_collection_finish():
     """Leave the packages' objects out of every search for garbage, which takes half a second."""
     cpu_target.target_context.refresh()  # Numba's come when it first compiles

@@ -1,7 +1,7 @@
 """Numba's cache for several processes: no two compile the same function at the same time.
 
-Importing this module sees to it.  The training scripts have `common.fast.prepare` for that; tests
-call functions one by one, and the workers of pytest-xdist would each compile all of them.
+Importing this module sees to it.  The training scripts have `common.fast.prepare` for that;
+tests call functions one by one, and the workers of pytest-xdist would each compile all of them.
 """
 
 import contextlib

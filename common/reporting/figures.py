@@ -1,7 +1,9 @@
 """The figures of a report: learning curves, confusion matrix, maps, attention."""
 
+import dataclasses
 import io
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from common.reporting.fonts import families_for
 from common.reporting.pictures import colour_labels
 from common.reporting.read_results import Outcome
+from common.reporting.report import numbers_in_maps
+from common.scenes.labels import class_numbers
 from common.system.files import write_file
 
 # Okabe and Ito: told apart by colour-blind readers too.
@@ -35,7 +40,8 @@ LARGEST_SIDE = 1200  # pixels of a drawn map; of larger ones every n-th row and 
 
 def draw_figures(outcome: Outcome) -> dict[str, Figure]:
     """Draw every figure for which the results hold the figures' data, by name."""
-    with matplotlib.rc_context(STYLE):
+    families, outcome = with_readable_names(outcome)
+    with matplotlib.rc_context(STYLE | {"font.family": families}):
         figures = {
             "learning_curves": learning_curves(outcome),
             "confusion": confusion(outcome),
@@ -49,6 +55,28 @@ def draw_figures(outcome: Outcome) -> dict[str, Figure]:
                 figure.get_layout_engine().execute(figure)
             figure.set_layout_engine(None)  # with "none" every file would be drawn twice
     return figures
+
+
+def with_readable_names(outcome: Outcome) -> tuple[list[str], Outcome]:
+    """Choose fonts for the classes' names; where there is none for a name, its number stands.
+
+    Which names these are is told in a line on stderr.
+    """
+    names, numbers = outcome.report["class_names"], numbers_in_maps(outcome.report)
+    families, missing = families_for(names)
+    unreadable = [name for name in names if missing & set(name)]
+    if not unreadable:
+        return families, outcome
+    print(
+        f"note: no font on this machine has all characters of {', '.join(unreadable[:3])}"
+        f"{', …' if len(unreadable) > 3 else ''}; figures say the classes' numbers instead",
+        file=sys.stderr,
+    )
+    readable = [
+        f"class {number}" if name in unreadable else name
+        for name, number in zip(names, numbers, strict=True)
+    ]
+    return families, dataclasses.replace(outcome, report=outcome.report | {"class_names": readable})
 
 
 def write_figures(folder: Path, figures: dict[str, Figure]) -> None:
@@ -119,9 +147,10 @@ def confusion(outcome: Outcome) -> Figure | None:
         text = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
         dark = "white" if value > 55 else "#1b2631"
         axis.text(col, row, text, ha="center", va="center", fontsize=6, color=dark)
-    axis.set_xticks(range(classes), range(1, classes + 1))
-    names = [f"{name} {number}" for number, name in enumerate(class_names(outcome), 1)]
-    axis.set_yticks(range(classes), names)
+    numbers = numbers_in_maps(report)
+    axis.set_xticks(range(classes), numbers, rotation=90 if numbers[-1] > 999 else 0)
+    names = zip(class_names(outcome), numbers, strict=True)
+    axis.set_yticks(range(classes), [f"{name} {number}" for name, number in names])
     axis.set_xlabel("classified as")
     axis.set_ylabel("labelled")
     axis.spines[:].set_visible(False)
@@ -154,8 +183,8 @@ def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure | None
     across = min(len(panels), 4 if rows >= cols / 2 else 2)
     down = math.ceil(len(panels) / across)
     width = 7.2 / across
-    named = zip(class_names(outcome), outcome.colours, strict=True)
-    entries = {f"{n} {name}": colour for n, (name, colour) in enumerate(named, 1)}
+    named = zip(numbers_in_maps(outcome.report), class_names(outcome), outcome.colours, strict=True)
+    entries = {f"{n} {name}": colour for n, name, colour in named}
     entries |= map_keys(panels)
     legend_rows = math.ceil(len(entries) / 4)
     height = down * (max(width * rows / cols, 0.2) + 0.22) + 0.16 * legend_rows
@@ -195,11 +224,11 @@ def map_panels(outcome: Outcome) -> dict[str, np.ndarray]:
     panels = {}
     if outcome.false_colour is not None:
         panels["false colour"] = _thinned(outcome.false_colour)
-    truth, run = _thinned(outcome.ground_truth), outcome.iterations[0]
+    truth, run = _labels(outcome, outcome.ground_truth), outcome.iterations[0]
     if truth is not None:
         panels["ground truth"] = colour_labels(truth, outcome.colours)
     if run.label_map is not None:
-        label_map = _thinned(run.label_map)
+        label_map = _labels(outcome, run.label_map)
         panels["classification"] = colour_labels(label_map, outcome.colours)
         if truth is not None:
             classified = (truth > 0) & (label_map > 0)
@@ -235,6 +264,13 @@ def shaded(values: np.ndarray, low: float, high: float) -> np.ndarray:
     rgb = (255 * shades(scaled)[..., :3]).round().astype(np.uint8)
     rgb[np.isnan(values)] = NOT_CLASSIFIED
     return rgb
+
+
+def _labels(outcome: Outcome, label_map: np.ndarray | None) -> np.ndarray | None:
+    """The labels 0..C of a map or ground truth, thinned."""
+    if label_map is None:
+        return None
+    return class_numbers(_thinned(label_map), np.array([0, *numbers_in_maps(outcome.report)]))
 
 
 def _thinned(array: np.ndarray | None) -> np.ndarray | None:

@@ -21,7 +21,7 @@ from common.reporting.figures import (
 )
 from common.reporting.pictures import png
 from common.reporting.read_results import Outcome, read_outcome
-from common.reporting.report import percent, split_count, split_name
+from common.reporting.report import numbers_in_maps, percent, split_count, split_name
 from common.system.errors import OneLineParser, damage_in_one_line, run_program
 from common.system.files import write_file
 from common.system.flags import file_name
@@ -161,8 +161,10 @@ def _maps(panels: dict[str, np.ndarray]) -> list[dict]:
 
 
 def _legend(report: dict) -> list[dict]:
-    named = zip(report["class_names"], report["class_colours"], strict=True)
-    return [{"number": n, "name": name, "colour": c} for n, (name, c) in enumerate(named, 1)]
+    named = zip(
+        numbers_in_maps(report), report["class_names"], report["class_colours"], strict=True
+    )
+    return [{"number": n, "name": name, "colour": colour} for n, name, colour in named]
 
 
 def _keys(outcome: Outcome, panels: dict[str, np.ndarray]) -> list[dict]:

@@ -5,6 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageColor
 
+from common.scenes.labels import class_numbers
 from common.scenes.nodata import is_nodata
 from common.scenes.scene import Scene
 
@@ -24,13 +25,15 @@ def colour_labels(labels: np.ndarray, colours: tuple[str, ...]) -> np.ndarray:
     return palette(colours)[labels]
 
 
-def label_png(labels: np.ndarray, colours: tuple[str, ...]) -> bytes:
+def label_png(labels: np.ndarray, colours: tuple[str, ...], values: np.ndarray) -> bytes:
     """Encode a label map (rows, cols) as PNG, one picture pixel per pixel.
 
-    Of a map longer than `LARGEST_SIDE` only every n-th row and column is shown.
+    `values` are what the map holds for the labels 0..C.  Of a map longer than `LARGEST_SIDE` only
+    every n-th row and column is shown.
     """
     step = thinning(labels.shape)
-    shown = np.ascontiguousarray(labels[::step, ::step])  # of a map on disk no more is read
+    shown = labels[::step, ::step]  # of a map on disk no more is read
+    shown = np.ascontiguousarray(class_numbers(shown, values))
     if shown.dtype != np.uint8:
         return png(colour_labels(shown, colours))
     image = Image.fromarray(shown)

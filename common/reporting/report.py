@@ -71,6 +71,8 @@ def build_report(
         "notes": list(scene.notes),
         "class_names": list(scene.class_names),
         "class_colours": list(scene.colours),
+        "labels": list(scene.file_labels),
+        "labels_in_maps": scene.values_in_maps[1:].tolist(),
         "per_class": per_class.tolist(),
         "per_class_mean": per_class_mean.tolist(),
         "per_class_std": per_class_std.tolist(),
@@ -130,10 +132,11 @@ def report_text(report: dict) -> str:
     lines = [*_headline(report), "", f"{'class':<34}{'train':>7}{'test':>8}   accuracy %"]
     train, test = (np.mean(split[f"{part}_per_class"], axis=0) for part in ("train", "test"))
     several = len(report["oa"]) > 1
+    numbers = numbers_in_maps(report)
     for c, name in enumerate(report["class_names"]):
         std = report["per_class_std"][c] if several else None
         accuracy = percent(report["per_class_mean"][c], std, undefined="not tested")
-        lines.append(f"{c + 1:>3} {name[:30]:<30}{train[c]:>7.0f}{test[c]:>8.0f}   {accuracy}")
+        lines.append(f"{numbers[c]:>3} {name[:30]:<30}{train[c]:>7.0f}{test[c]:>8.0f}   {accuracy}")
 
     lines += ["", f"{'':<34}{'mean ± std':>14}   each iteration" if several else ""]
     titles = {
@@ -160,11 +163,17 @@ def _map_text(report: dict) -> str:
     """Say in words what a scene without ground truth was mapped to."""
     mapped = report["mapped_per_class"]
     lines = [*_headline(report), "", f"{'class':<34}{'pixels':>11}{'%':>8}"]
+    numbers = numbers_in_maps(report)
     for c, name in enumerate(report["class_names"]):
         share = 100 * mapped[c] / max(sum(mapped), 1)
-        lines.append(f"{c + 1:>3} {name[:30]:<30}{mapped[c]:>11}{share:>8.2f}")
+        lines.append(f"{numbers[c]:>3} {name[:30]:<30}{mapped[c]:>11}{share:>8.2f}")
     lines += ["", f"{'classifying, s':<34}{report['test_seconds'][0]:>11.1f}"]
     return "\n".join(lines) + "\n"
+
+
+def numbers_in_maps(report: dict) -> list[int]:
+    """What maps and ``gt.npy`` hold for each class; 1..C in reports that do not say it."""
+    return report.get("labels_in_maps") or list(range(1, 1 + len(report["class_names"])))
 
 
 def _headline(report: dict) -> list[str]:

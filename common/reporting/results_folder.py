@@ -12,7 +12,7 @@ import numpy as np
 
 from common.reporting.pictures import enlarged, false_colour, label_png, png
 from common.reporting.report import report_json, report_text
-from common.scenes.georeference import map_writer
+from common.scenes.map_file import Legend, map_writer
 from common.scenes.scene import Scene
 from common.settings import Settings
 from common.system.errors import InputError
@@ -38,9 +38,13 @@ RUN_FILES = (
     "map_large.png",
     "map.npy",
     "map.tif",
+    "map.tif.aux.xml",
     "map.hdr",
     "map.img",
     "confidence.npy",
+    "confidence.tif",
+    "confidence.hdr",
+    "confidence.img",
     "attention.npz",
 )
 FIGURES = ("learning_curves", "confusion", "maps", "attention")
@@ -136,14 +140,10 @@ def write_scene(out: Path, scene: Scene) -> None:
         write_file(out / "report.txt", "No iteration has finished yet.\n")
     write_file(out / "false_color.png", png(false_colour(scene)))
     if scene.labels.any():
-        labels = scene.labels.astype(label_dtype(scene.classes))
+        values = scene.values_in_maps
+        labels = values.astype(np.min_scalar_type(values[-1]))[scene.labels]
         write_array(out / "gt.npy", labels)
-        write_file(out / "gt.png", label_png(labels, scene.colours))
-
-
-def label_dtype(classes: int) -> np.dtype:
-    """Return the smallest type that holds the labels 0..C."""
-    return np.dtype(np.uint8 if classes < 256 else np.uint16)
+        write_file(out / "gt.png", label_png(labels, scene.colours, values))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -166,36 +166,41 @@ def map_files(
 ) -> Iterator[Callable[[int, np.ndarray, np.ndarray | None], None]]:
     """Write an iteration's classification map, a block of rows at a time.
 
-    Yields ``write_rows(start, labels, confidence)``, which takes arrays (n, cols).  When the block
-    is left, ``map.npy`` (0 = not classified), ``confidence.npy`` and the pictures ``map.png`` and
-    ``map_large.png`` are there, whole; for a georeferenced scene ``map.tif`` or ``map.hdr`` and
-    ``map.img`` too.  Nothing is written unless `wanted`.
+    Yields ``write_rows(start, labels, confidence)``, which takes arrays (n, cols) with labels 0..C.
+    When the block is left, ``map.npy`` (0 = not classified, else the ground truth file's own
+    labels), ``confidence.npy`` and the pictures ``map.png`` and ``map_large.png`` are there, whole;
+    for a georeferenced scene ``map.tif`` or ``map.hdr`` and ``map.img`` too, and the same of the
+    confidence.  Nothing is written unless `wanted`.
     """
     if not wanted:
         yield lambda start, labels, confidence: None
         return
-    shape, dtype = scene.labels.shape, label_dtype(scene.classes)
+    shape, values = scene.labels.shape, scene.values_in_maps
+    values = values.astype(np.min_scalar_type(values[-1]))
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(_npy_rows(run / "map.npy", shape, dtype))]
+        writers = [stack.enter_context(_npy_rows(run / "map.npy", shape, values.dtype))]
         if scene.georeference is not None:
-            names, colours = scene.class_names, scene.colours
-            georeferenced = map_writer(run / "map", shape, scene.georeference, names, colours)
+            legend = Legend(tuple(values[1:].tolist()), scene.class_names, scene.colours)
+            georeferenced = map_writer(run / "map", shape, scene.georeference, legend)
             writers.append(stack.enter_context(georeferenced))
-        write_confidence = None
+        confidence_writers = []
         if with_confidence:
             rows = _npy_rows(run / "confidence.npy", shape, np.dtype(np.float32))
-            write_confidence = stack.enter_context(rows)
+            confidence_writers = [stack.enter_context(rows)]
+            if scene.georeference is not None:
+                georeferenced = map_writer(run / "confidence", shape, scene.georeference)
+                confidence_writers.append(stack.enter_context(georeferenced))
 
         def write_rows(start: int, labels: np.ndarray, confidence: np.ndarray | None) -> None:
             for write in writers:
-                write(start, labels)
-            if write_confidence is not None:
-                write_confidence(start, confidence)
+                write(start, values[labels])
+            for write in confidence_writers:
+                write(start, confidence)
 
         yield write_rows
     label_map = np.load(run / "map.npy", mmap_mode="r")
-    write_file(run / "map.png", label_png(label_map, scene.colours))
-    write_file(run / "map_large.png", label_png(enlarged(label_map), scene.colours))
+    write_file(run / "map.png", label_png(label_map, scene.colours, values))
+    write_file(run / "map_large.png", label_png(enlarged(label_map), scene.colours, values))
 
 
 @contextlib.contextmanager

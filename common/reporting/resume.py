@@ -30,6 +30,8 @@ def run_identity(settings: Settings, scene: Scene, environment: dict) -> dict:
     chosen["device"] = environment["device"].partition(":")[0]
     chosen["cube"] = f"{'×'.join(map(str, scene.cube.shape))} {scene.cube.dtype}"
     chosen["ground truth"] = scene.labels_sha256()
+    if scene.file_labels != tuple(range(1, 1 + scene.classes)):
+        chosen["labels"] = scene.file_labels
     return json.loads(json.dumps(chosen))  # as it is read back
 
 

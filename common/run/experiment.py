@@ -56,12 +56,14 @@ def train_and_test(
     """
     keep_freed_memory()
     out = output_directory(settings)
-    scene = load_scene(settings.dataset, settings.data_dir)
+    maps = settings.split if isinstance(settings.split, tuple) else None
+    scene = load_scene(settings.dataset, settings.data_dir, split_maps=maps)
     if not scene.classes:
         raise InputError(
-            f"{settings.dataset}: no ground_truth to train on; --weights maps a scene without one"
+            f"{settings.dataset}: no ground_truth to train on, nor --split TRAIN_MAP TEST_MAP; "
+            f"--weights maps a scene without one"
         )
-    splits = make_splits(scene.labels, settings)
+    splits = make_splits(scene, settings)
     classifier = make_classifier(settings, scene)
     identity = run_identity(settings, scene, classifier.environment)
     with sole_writer(out):
@@ -111,14 +113,23 @@ def announce(scene: Scene, device: str, out: Path) -> None:
     """Say on stderr what was read, and where the results go."""
     rows, cols, bands = scene.cube.shape
     of = f" of {scene.bands.of}" if scene.bands.left_out else ""
+    classes = f"{scene.classes} classes{_gaps(scene)}"
     print(
-        f"{scene.name}: {rows}×{cols} pixels, {bands}{of} bands, {scene.classes} classes, "
+        f"{scene.name}: {rows}×{cols} pixels, {bands}{of} bands, {classes}, "
         f"{np.count_nonzero(scene.labels)} labelled pixels, from {scene.source}; on {device}; "
         f"results in {out}",
         file=sys.stderr,
     )
     for note in scene.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _gaps(scene: Scene) -> str:
+    """Name the labels of the ground truth where these are not 1, 2, …."""
+    labels = scene.file_labels
+    if labels == tuple(range(1, 1 + scene.classes)):
+        return ""
+    return f" (labelled {', '.join(map(str, labels[:20]))}{', …' if len(labels) > 20 else ''})"
 
 
 def test_and_map(

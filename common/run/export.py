@@ -168,6 +168,7 @@ def metadata(weights: Weights) -> dict[str, str]:
         "model": weights.model,
         "dataset": weights.settings["dataset"],
         "class_names": json.dumps(weights.class_names),
+        "labels": json.dumps(weights.labels),
         "patch_size": str(patch_shape(weights)[1]),
         "bands": json.dumps(weights.bands),
         "mean": json.dumps(weights.preprocessing.mean.tolist()),

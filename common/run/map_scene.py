@@ -116,7 +116,8 @@ def _without_ground_truth(
     if settings.map == "none":
         raise InputError(f"--map none: {settings.dataset} has no ground truth to test on either")
     names, colours = tuple(weights.class_names), tuple(weights.colours)
-    scene = dataclasses.replace(scene, class_names=names, colours=colours)
+    labels = tuple(weights.labels)
+    scene = dataclasses.replace(scene, class_names=names, colours=colours, file_labels=labels)
     return scene, dataclasses.replace(settings, map="all")
 
 

@@ -1,7 +1,6 @@
 """The splits that the flags ask for, one per iteration."""
 
 from collections.abc import Container
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,9 @@ from common.samples.random_split import (
     random_split,
     training_count,
 )
-from common.scenes.array_file import open_array
+from common.scenes.labels import are_ignored
+from common.scenes.read_labels import read_split_map
+from common.scenes.scene import Scene
 from common.settings import Settings
 from common.system.errors import InputError
 
@@ -52,19 +53,15 @@ def check_split_flags(settings: Settings, given: Container[str]) -> None:
         )
 
 
-def make_splits(labels: np.ndarray, settings: Settings) -> list[Split]:
+def make_splits(scene: Scene, settings: Settings) -> list[Split]:
     """Split the labelled pixels once per iteration, with the seeds ``--seed``, ``--seed`` + 1, ….
-
-    Parameters
-    ----------
-    labels : int64 array (rows, cols)
-        Ground truth, 0 where unlabelled.
 
     Raises
     ------
     InputError
         The scene has too few labelled pixels, or a map does not fit it.
     """
+    labels = scene.labels
     seeds = range(settings.seed, settings.seed + settings.iter)
     share, per_class, validation = settings.valid_split, settings.per_class, settings.validation
     if settings.split == "disjoint":
@@ -73,7 +70,7 @@ def make_splits(labels: np.ndarray, settings: Settings) -> list[Split]:
     if settings.split in NAMED:
         count = COUNTS[settings.split]
         return [random_split(labels, share, s, per_class, validation, count) for s in seeds]
-    train_map, test_map = (read_label_map(name, labels) for name in settings.split)
+    train_map, test_map = (read_label_map(name, scene) for name in settings.split)
     both = np.count_nonzero((train_map > 0) & (test_map > 0))
     if both:
         raise InputError(f"--split {' '.join(settings.split)}: {both} pixels are in both maps")
@@ -85,8 +82,12 @@ def make_splits(labels: np.ndarray, settings: Settings) -> list[Split]:
     return [fixed_split(train_map, test_map, seed) for seed in seeds]
 
 
-def read_label_map(name: str, labels: np.ndarray) -> np.ndarray:
-    """Read one map of a fixed split, ``FILE`` or ``FILE.mat:variable``, and check it.
+def read_label_map(name: str, scene: Scene) -> np.ndarray:
+    """Read one map of a fixed split, ``FILE`` or ``FILE.mat:variable``: labels 0..C (rows, cols).
+
+    It holds what maps of the scene hold, and 0, its own nodata or a value that the ground truth
+    ignores where a pixel is not in the set.  Where 0 is a class, a map with such a value holds the
+    ground truth's own labels.
 
     Raises
     ------
@@ -94,19 +95,18 @@ def read_label_map(name: str, labels: np.ndarray) -> np.ndarray:
         The file cannot be read, has another size than the scene, labels no pixel, or disagrees
         with the ground truth.
     """
-    file, colon, variable = name.rpartition(":")
-    if not colon or not variable.isidentifier():
-        file, variable = name, None
-    array = open_array(Path(file), variable)
-    if array.shape != labels.shape:
-        sizes = ("×".join(map(str, shape)) for shape in (array.shape, labels.shape))
-        raise InputError("--split {}: the map is {}, the scene {} pixels".format(name, *sizes))
-    chosen = array.read()
-    if not (chosen > 0).any():
+    raw = read_split_map(name, scene.raster)
+    outside = are_ignored(raw.values, (*scene.ignored_labels, *raw.ignored))
+    labels = np.array([-1, *scene.file_labels])
+    if 0 not in scene.file_labels or not outside.any():
+        outside |= raw.values == 0
+        labels = scene.values_in_maps
+    chosen = ~outside
+    if not chosen.any():
         raise InputError(f"--split {name}: the map labels no pixel")
-    wrong = np.count_nonzero((chosen != 0) & (chosen != labels))
+    wrong = np.count_nonzero(chosen & (raw.values != labels[scene.labels]))
     if wrong:
         raise InputError(
             f"--split {name}: {wrong} pixels of the map have another label than the ground truth"
         )
-    return chosen.astype(np.int64)
+    return np.where(chosen, scene.labels, 0)

@@ -1,20 +1,16 @@
-"""Where a scene lies on the ground, and a classification map written at the same place."""
+"""Where a scene lies on the ground, and whether two files lie at the same place."""
 
 import contextlib
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ImageColor
 
 from common.system.errors import InputError
-from common.system.files import UNFINISHED, put_in_place
 
-WriteRows = Callable[[int, np.ndarray], None]
+SAME_PLACE = 0.5 + 1e-3  # pixels; some programs mean a pixel's centre, others its corner
 ENVI_KEYS = (
     "map info",
     "coordinate system string",
@@ -29,20 +25,38 @@ ENVI_KEYS = (
 
 @dataclass(frozen=True)
 class GeotiffPosition:
-    """Coordinate reference system as WKT, or None, and the affine transform a, b, c, d, e, f.
+    """The place of a GeoTIFF, by an affine transform, ground control points, or RPCs.
 
-    Pixel (col, row) has its upper left corner at x = a·col + b·row + c, y = d·col + e·row + f.
+    Attributes
+    ----------
+    crs : str or None
+        Coordinate reference system as WKT.
+    transform : tuple of float, or None
+        a, b, c, d, e, f: pixel (col, row) has its upper left corner at x = a·col + b·row + c,
+        y = d·col + e·row + f.
+    points : tuple of (row, col, x, y, z)
+        Ground control points.
+    rpcs : tuple of (str, str)
+        Rational polynomial coefficients, as GDAL's tags.
     """
 
     crs: str | None
-    transform: tuple[float, ...]
+    transform: tuple[float, ...] | None = None
+    points: tuple[tuple[float, ...], ...] = ()
+    rpcs: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_dataset(cls, image) -> "GeotiffPosition | None":
         """Take it from an open rasterio dataset; None where that states no position."""
-        if image.transform.is_identity:
-            return None
-        return cls(image.crs.to_wkt() if image.crs else None, tuple(image.transform)[:6])
+        if not image.transform.is_identity:
+            return cls(image.crs.to_wkt() if image.crs else None, tuple(image.transform)[:6])
+        points, crs = image.gcps
+        if points:
+            places = tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in points)
+            return cls(crs.to_wkt() if crs else None, points=places)
+        if rpcs := image.tags(ns="RPC"):
+            return cls(None, rpcs=tuple(rpcs.items()))
+        return None
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,37 @@ class EnviPosition:
 Georeference = GeotiffPosition | EnviPosition
 
 
+class Grid(NamedTuple):
+    """Where each pixel lies: a reference system (WKT, "EPSG:…" or None) and a transform."""
+
+    crs: str | None
+    transform: tuple[float, ...]
+
+    def places(self, pixels: np.ndarray) -> np.ndarray:
+        """Map (col, row) (n, 2), from the upper left corner of the first pixel, to (x, y)."""
+        a, b, c, d, e, f = self.transform
+        return pixels @ np.array([[a, d], [b, e]]) + (c, f)
+
+    def pixels(self, places: np.ndarray) -> np.ndarray:
+        """Map (x, y) (n, 2) to (col, row)."""
+        a, b, c, d, e, f = self.transform
+        return (places - (c, f)) @ np.linalg.inv([[a, d], [b, e]])
+
+
+class Raster(NamedTuple):
+    """A file whose place is to be compared with another's: rows and columns are its shape."""
+
+    name: str
+    shape: tuple[int, int]
+    georeference: Georeference | None
+
+    @property
+    def corners(self) -> np.ndarray:
+        """Its corners as (col, row), float64 (4, 2): upper left, upper right, the lower ones."""
+        rows, cols = self.shape
+        return np.array([(0, 0), (cols, 0), (0, rows), (cols, rows)], float)
+
+
 def import_rasterio(path: Path) -> ModuleType:
     """Return the library for GeoTIFF, which is installed only on request.
 
@@ -85,125 +130,112 @@ def import_rasterio(path: Path) -> ModuleType:
     return rasterio
 
 
-@contextlib.contextmanager
-def map_writer(
-    path_stem: Path,
-    shape: tuple[int, int],
-    georeference: Georeference,
-    class_names: tuple[str, ...],
-    colours: tuple[str, ...],
-) -> Iterator[WriteRows]:
-    """Write a classification map at the scene's place, a block of rows at a time.
+def grid_of(position: Georeference | None) -> Grid | None:
+    """Return the grid that a position states, None where it is none or cannot be understood."""
+    if isinstance(position, EnviPosition):
+        with contextlib.suppress(ValueError, IndexError):  # of fields that strangers have written
+            grid = _envi_grid(position.fields)
+            return grid if grid and _is_regular(grid) else None
+        return None
+    if position is None or position.transform is None:
+        return None
+    grid = Grid(position.crs, position.transform)
+    return grid if _is_regular(grid) else None
 
-    The map of a GeoTIFF is ``<stem>.tif``; that of an ENVI file is ``<stem>.hdr`` and
-    ``<stem>.img``.  They appear when the block is left, whole, or not at all after an exception.
-    Rows that are never written are 0, not classified.
 
-    Parameters
-    ----------
-    path_stem : Path
-        The map's path without extension, such as ``run_0/map``.
-    shape : (rows, cols)
-    georeference : Georeference
-    class_names, colours : tuple of str
-        One per class, in label order; colours as "#rrggbb".
+def _is_regular(grid: Grid) -> bool:
+    a, b, _, d, e, _ = grid.transform
+    return bool(np.isfinite(grid.transform).all() and a * e != b * d)
 
-    Yields
-    ------
-    callable
-        ``write_rows(start, labels)`` with labels (n, cols) of any integer type, 0..C, which
-        become the rows start..start+n-1: uint8 in the file, or uint16 above 255 classes.
+
+def _envi_grid(fields: dict[str, str]) -> Grid | None:
+    info = [part.strip() for part in fields.get("map info", "").strip("{} ").split(",")]
+    projection, more = info[0].lower(), [part.lower() for part in info[7:]]
+    if projection in ("", "arbitrary"):
+        return None
+    col, row, x, y, width, height = map(float, info[1:7])
+    rotation = next((part for part in more if part.startswith("rotation")), "=0").split("=")[1]
+    cosine, sine = np.cos(np.deg2rad(float(rotation))), np.sin(np.deg2rad(float(rotation)))
+    a, b, d, e = width * cosine, width * sine, height * sine, -height * cosine
+    corner = x - (col - 1) * width, y + (row - 1) * height  # as GDAL has it, rotated or not
+    crs = fields.get("coordinate system string", "").strip("{} ") or None
+    if crs is None and "wgs-84" in more:
+        if projection == "geographic lat/lon":
+            crs = "EPSG:4326"
+        elif projection == "utm":
+            crs = f"EPSG:{327 if 'south' in more else 326}{int(more[0]):02}"
+    return Grid(crs, (a, b, corner[0], d, e, corner[1]))
+
+
+def transformed(places: np.ndarray, source: str | None, target: str | None) -> np.ndarray:
+    """Bring (x, y) (n, 2) from one reference system into another; as they are where one is unknown.
+
+    Without rasterio, which knows the systems, they stay as they are too.
     """
-    dtype = np.dtype(np.uint8 if len(class_names) < 256 else np.uint16)
-    names = ("Unclassified", *class_names)
-    palette = [(0, 0, 0), *map(ImageColor.getrgb, colours)]
-    writer = _geotiff_map if isinstance(georeference, GeotiffPosition) else _envi_map
-    folder = path_stem.parent
-    with tempfile.TemporaryDirectory(
-        dir=folder, prefix=f"{UNFINISHED}{path_stem.name}."
-    ) as temporary:
-        stem = Path(temporary, path_stem.name)
-        with writer(stem, shape, dtype, georeference, names, palette) as write_rows:
-            yield write_rows
-        for file in sorted(Path(temporary).iterdir(), reverse=True):  # .img before its .hdr
-            put_in_place(file, folder / file.name)
+    if source is None or target is None or source == target:
+        return places
+    try:
+        from rasterio.errors import CRSError
+        from rasterio.warp import transform
+    except ImportError:
+        return places
+    try:
+        return np.stack(transform(source, target, *places.T), axis=1)
+    except CRSError:
+        return places
 
 
-@contextlib.contextmanager
-def _geotiff_map(
-    stem: Path,
-    shape: tuple[int, int],
-    dtype: np.dtype,
-    position: GeotiffPosition,
-    names: tuple[str, ...],
-    palette: list[tuple[int, ...]],
-) -> Iterator[WriteRows]:
-    path = Path(f"{stem}.tif")
-    rasterio = import_rasterio(path)
-    rows, cols = shape
-    with rasterio.MemoryFile() as file:  # GDAL does not tell a disk that is full when it closes
-        with warnings.catch_warnings(action="ignore"):
-            image = file.open(
-                driver="GTiff",
-                height=rows,
-                width=cols,
-                count=1,
-                dtype=dtype,
-                nodata=0,
-                crs=position.crs,
-                transform=rasterio.Affine(*position.transform),
-                compress="deflate",
-                bigtiff="if_safer",
-            )
-        with image:
-            if dtype == np.uint8:  # a palette of two bytes is little supported
-                image.write_colormap(1, dict(enumerate(palette)))
-            image.update_tags(1, **{f"class_{label}": name for label, name in enumerate(names)})
-
-            def write_rows(start: int, labels: np.ndarray) -> None:
-                window = ((start, start + len(labels)), (0, cols))
-                image.write(labels.astype(dtype), 1, window=window)
-
-            yield write_rows
-        path.write_bytes(file.getbuffer())
+def check_same_place(cube: Raster, labels: Raster) -> None:
+    """Raise InputError where two files that both state their place do not cover the same pixels."""
+    theirs, ours = grid_of(labels.georeference), grid_of(cube.georeference)
+    if theirs is None or ours is None:
+        return
+    found = ours.pixels(transformed(theirs.places(labels.corners), theirs.crs, ours.crs))
+    if labels.shape != cube.shape or not (np.abs(found - cube.corners) <= SAME_PLACE).all():
+        raise InputError(
+            f"{labels.name}: lies at another place than {cube.name}: {_place(labels, theirs)}, "
+            f"that one {_place(cube, ours)}; {_difference(found, labels.shape, cube.shape)}; put "
+            f"it on the same grid, as with: rio warp {labels.name} aligned.tif --like {cube.name}"
+        )
 
 
-@contextlib.contextmanager
-def _envi_map(
-    stem: Path,
-    shape: tuple[int, int],
-    dtype: np.dtype,
-    position: EnviPosition,
-    names: tuple[str, ...],
-    palette: list[tuple[int, ...]],
-) -> Iterator[WriteRows]:
-    from spectral.io import envi  # only this format needs it
+def _place(raster: Raster, grid: Grid) -> str:
+    """Say where a raster lies, in its own reference system."""
+    places = grid.places(raster.corners)
+    (left, low), (right, high) = places.min(axis=0), places.max(axis=0)
+    width, height = np.hypot(*grid.transform[::3]), np.hypot(*grid.transform[1::3])
+    up = ", south up" if grid.transform[4] > 0 else ""
+    return (
+        f"{raster.shape[0]}×{raster.shape[1]} pixels of {width:.10g}×{height:.10g}, "
+        f"x {left:.10g} to {right:.10g}, y {low:.10g} to {high:.10g}{up} ({_name(grid.crs)})"
+    )
 
-    rows, cols = shape
-    stored = dtype.newbyteorder("<")
-    header = {
-        "description": "Classification map",
-        "samples": cols,
-        "lines": rows,
-        "bands": 1,
-        "header offset": 0,
-        "file type": "ENVI Classification",
-        "data type": envi.dtype_to_envi[dtype.char],
-        "interleave": "bsq",
-        "byte order": 0,
-        "data ignore value": 0,
-        "classes": len(names),
-        # Braces and commas structure the header itself; `spectral` replaces the commas.
-        "class names": [name.replace("{", "(").replace("}", ")") for name in names],
-        "class lookup": [value for colour in palette for value in colour],
-        **position.fields,
-    }
-    envi.write_envi_header(f"{stem}.hdr", header)
-    with open(f"{stem}.img", "wb") as file:
-        file.truncate(rows * cols * dtype.itemsize)
 
-        def write_rows(start: int, labels: np.ndarray) -> None:
-            file.seek(start * cols * dtype.itemsize)
-            file.write(labels.astype(stored).tobytes())
+def _name(crs: str | None) -> str:
+    """Name a reference system shortly."""
+    if crs is None:
+        return "no reference system"
+    with contextlib.suppress(Exception):  # whatever a damaged text makes the library raise
+        from rasterio.crs import CRS
 
-        yield write_rows
+        if code := CRS.from_user_input(crs).to_epsg():
+            return f"EPSG:{code}"
+    return crs.split('"')[1] if crs.count('"') > 1 else crs[:40]
+
+
+def _difference(found: np.ndarray, labels: tuple[int, int], cube: tuple[int, int]) -> str:
+    """Say how a label raster with its corners at `found`, in pixels of the cube, lies in it."""
+    if not np.isfinite(found).all():
+        return "there is no way from its reference system to that one"
+    upper_left, right, down = found[0], found[1] - found[0], found[2] - found[0]
+    scale = right[0] / labels[1], down[1] / labels[0]
+    turned = max(abs(right[1]) / labels[1], abs(down[0]) / labels[0])
+    if turned > 0.01:
+        return "its rows and columns run in another direction"
+    if scale[0] < 0 or scale[1] < 0:
+        return "it is upside down" if scale[0] > 0 else "left and right are changed round"
+    if max(abs(scale[0] * cube[1] - cube[1]), abs(scale[1] * cube[0] - cube[0])) > SAME_PLACE:
+        return f"its pixels are {scale[0]:.3g} by {scale[1]:.3g} of that one's"
+    cols, rows = (float(np.round(shift, 1)) for shift in upper_left)
+    size = "" if labels == cube else f"{labels[0]}×{labels[1]} pixels of {cube[0]}×{cube[1]}, "
+    return f"{size}it starts {rows:g} rows down and {cols:g} columns to the right"

@@ -16,6 +16,7 @@ from common.system.files import check_is_file
 
 LARGEST_FILE = 1 << 24  # bytes
 IMAGE = re.compile(r"-SPECTRAL_IMAGE(_COG)?$", re.IGNORECASE)
+BANDS = "bandCharacterisation"
 ENDINGS = ("-METADATA.XML", "-METADATA.xml", "-METADATA.XML.XML")
 
 
@@ -28,11 +29,34 @@ class BandsOfProduct:
     offset: float | tuple[float, ...] = 0.0
 
 
-class _PlainBuilder(ElementTree.TreeBuilder):
-    """Refuses what may stand for any amount of text."""
+class _Bands:
+    """Takes the elements of the bands from a parser, and keeps no other: a file may be large.
+
+    Refuses what may stand for any amount of text.
+    """
+
+    def __init__(self) -> None:
+        self.path: list[str] = []
+        self.found: list[dict[str, str]] = []
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
         raise ValueError("it has a document type")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self.path.append(tag)
+        if self.path[-2:-1] == [BANDS]:
+            self.found.append({})
+
+    def data(self, text: str) -> None:
+        if self.path[-3:-2] == [BANDS]:
+            part = self.path[-1].lower()
+            self.found[-1][part] = self.found[-1].get(part, "") + text
+
+    def end(self, tag: str) -> None:
+        self.path.pop()
+
+    def close(self) -> list[dict[str, str]]:
+        return self.found
 
 
 def product_bands(image: Path, bands: int) -> BandsOfProduct | None:
@@ -50,13 +74,9 @@ def product_bands(image: Path, bands: int) -> BandsOfProduct | None:
         return None
     check_is_file(path, largest=LARGEST_FILE)
     with damage_in_one_line(path, "metadata file of a product"):
-        parser = ElementTree.XMLParser(target=_PlainBuilder())
-        root = ElementTree.XML(path.read_bytes(), parser)
-        described = [
-            {part.tag.lower(): part.text or "" for part in band}
-            for band in root.iterfind("specific/bandCharacterisation/*")
-            if len(band)
-        ]
+        parser = ElementTree.XMLParser(target=_Bands())
+        parser.feed(path.read_bytes())
+        described = parser.close()
         if not described:
             return None
         if len(described) != bands:

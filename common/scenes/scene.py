@@ -11,8 +11,8 @@ import numpy as np
 from common.scenes.array_file import ArrayFile, axes_that_fit, open_array
 from common.scenes.bands import Bands, every_band, mostly_without_data, nearest_used
 from common.scenes.cube import LEAST_BANDS, Cube, read_cube
-from common.scenes.georeference import Georeference
-from common.scenes.labels import labels_and_classes
+from common.scenes.georeference import Georeference, Raster, check_same_place
+from common.scenes.labels import ClassLabels, RawLabels, labels_and_classes, values_in_maps
 from common.scenes.nodata import (
     LARGEST_VALUE,
     VALUES_PER_BLOCK,
@@ -22,6 +22,7 @@ from common.scenes.nodata import (
     in_words,
     valid_pixels,
 )
+from common.scenes.read_labels import read_ground_truth, shape_of_labels, union_of_split_maps
 from common.scenes.scene_file import SCENES, Description, bands_to_show, default_colours, describe
 from common.system.errors import InputError
 from common.system.files import REPOSITORY
@@ -59,6 +60,10 @@ class Scene:
     wavelengths : tuple of float or None
         Band centres of the cube's bands in nm.
     georeference : Georeference or None
+    file_labels : tuple of int
+        The ground truth file's own label of each class, ascending; 1..C where left out.
+    ignored_labels : tuple of float
+        Its values that label nothing; may hold NaN.
     """
 
     key: str
@@ -75,6 +80,22 @@ class Scene:
     nodata_unstated: bool = False
     wavelengths: tuple[float, ...] | None = None
     georeference: Georeference | None = None
+    file_labels: tuple[int, ...] = ()
+    ignored_labels: tuple[float, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        if not self.file_labels:
+            object.__setattr__(self, "file_labels", tuple(range(1, 1 + self.classes)))
+
+    @property
+    def values_in_maps(self) -> np.ndarray:
+        """What the files that a run writes hold for the labels 0..C, int64 (C + 1,)."""
+        return values_in_maps(self.file_labels)
+
+    @property
+    def raster(self) -> Raster:
+        """The cube's size and place."""
+        return Raster(self.source.split(", ")[0], self.labels.shape, self.georeference)
 
     @property
     def classes(self) -> int:
@@ -97,7 +118,11 @@ def data_directory(data_dir: str | None = None) -> Path:
 
 
 def load_scene(
-    key: str, data_dir: str | None = None, in_memory: bool = True, trained: Bands | None = None
+    key: str,
+    data_dir: str | None = None,
+    in_memory: bool = True,
+    trained: Bands | None = None,
+    split_maps: tuple[str, str] | None = None,
 ) -> Scene:
     """Read a scene by its key or its YAML file and check that its parts fit together.
 
@@ -109,6 +134,8 @@ def load_scene(
         Whether to read the cube, or leave it in its file to be read by rows.
     trained : Bands, optional
         Those of the scene that a network was trained on: the same are used of a file with as many.
+    split_maps : two names of files, optional
+        What a scene without a ground truth has instead: the pixels of its training and test maps.
 
     Raises
     ------
@@ -122,7 +149,8 @@ def load_scene(
     if key == "IN" and (missing := _missing(description)):
         cube, labels = _indian_pines_from_tensorly()
         source = f"tensorly.datasets.load_indian_pines() (no {missing[0].name} in the data folder)"
-        return _scene(description, key, Cube(cube, every_band(cube.shape[2])), labels, source)
+        raw = RawLabels(description.ground_truth.path, labels)
+        return _scene(description, key, Cube(cube, every_band(cube.shape[2])), raw, source)
     if key in SCENES and (missing := _missing(description)):
         cure = "bash setup_script.sh"
         if data_dir is not None:
@@ -132,13 +160,21 @@ def load_scene(
     file = open_array(
         description.cube.path, description.cube.variable, description.axes, wavelengths=named
     )
-    truth, source = None, file.path.name
-    if description.ground_truth is not None:
+    labels, source = None, file.path.name
+    if description.ground_truth is None:
+        _check_shapes(description, file.shape, None)
+        if split_maps is not None:
+            place = Raster(file.path.name, file.shape[:2], file.georeference)
+            labels = union_of_split_maps(split_maps, place, description.ignored_label)
+            source += f", {split_maps[0]}, {split_maps[1]}"
+    else:
         truth = open_array(description.ground_truth.path, description.ground_truth.variable)
         if truth.path != file.path:
             source += f", {truth.path.name}"
-    _check_shapes(description, file.shape, truth and truth.shape)
-    labels = truth and truth.read()
+        place = Raster(file.path.name, file.shape[:2], file.georeference)
+        check_same_place(place, Raster(str(truth.path), truth.shape[:2], truth.georeference))
+        _check_shapes(description, file.shape, shape_of_labels(truth, file.shape))
+        labels = read_ground_truth(description, truth)
     cube = read_cube(description, key, file, in_memory, trained)
     return _scene(description, key, cube, labels, source)
 
@@ -154,7 +190,7 @@ def _missing(description: Description) -> list[Path]:
 
 
 def _scene(
-    description: Description, key: str, read: Cube, labels: np.ndarray | None, source: str
+    description: Description, key: str, read: Cube, labels: RawLabels | None, source: str
 ) -> Scene:
     """Put a scene together from its parts and check them; `key` is what ``-d`` says."""
     cube, bands, nodata, notes = read.values, read.bands, read.nodata, list(read.notes)
@@ -170,21 +206,22 @@ def _scene(
     if read.nodata_unstated and isinstance(cube, np.ndarray):
         check_for_unstated_nodata(key, cube)
     if labels is None:
-        labels, class_names = np.broadcast_to(np.int64(0), cube.shape[:2]), ()
+        unlabelled = np.broadcast_to(np.int64(0), cube.shape[:2])
+        truth = ClassLabels(unlabelled, (), (), description.ignored_label)
     else:
-        labels, class_names = labels_and_classes(
-            description, labels, least=2 if isinstance(cube, np.ndarray) else 1
-        )
-        labelled = labels > 0
-        labels = _labels_with_data(description, labels, read)
-        if lost := np.count_nonzero(labelled) - np.count_nonzero(labels):
+        notes += labels.notes
+        least = 2 if isinstance(cube, np.ndarray) else 1
+        truth = labels_and_classes(description, labels, least)
+        labelled = truth.labels > 0
+        truth = truth._replace(labels=_labels_with_data(description, truth.labels, read))
+        if lost := np.count_nonzero(labelled) - np.count_nonzero(truth.labels):
             notes.append(_labels_lost(description, labelled, lost, read))
     if description.nodata != "none" and key not in SCENES and isinstance(cube, np.ndarray):
         check_for_wild_values(f"{description.cube.path}", cube, nodata, bands.used)
-    colours = description.colours or default_colours(len(class_names))
-    if len(colours) != len(class_names) and class_names:
+    colours = description.colours or default_colours(len(truth.names))
+    if len(colours) != len(truth.names) and truth.names:
         raise InputError(
-            f"{key}: 'colours' lists {len(colours)} for {len(class_names)} classes; list one for "
+            f"{key}: 'colours' lists {len(colours)} for {len(truth.names)} classes; list one for "
             f"each class, in label order"
         )
     return Scene(
@@ -192,8 +229,8 @@ def _scene(
         name=description.name,
         cube=cube,
         bands=bands,
-        labels=labels,
-        class_names=class_names,
+        labels=truth.labels,
+        class_names=truth.names,
         colours=colours,
         rgb_bands=rgb_bands,
         source=source,
@@ -202,6 +239,8 @@ def _scene(
         nodata_unstated=read.nodata_unstated,
         wavelengths=read.wavelengths,
         georeference=read.georeference,
+        file_labels=truth.file_labels,
+        ignored_labels=truth.ignored_labels,
     )
 
 

@@ -38,8 +38,10 @@ class Description:
         The scene's name in words.
     cube, ground_truth : Source
         Ground truth is None for a scene that is only to be mapped.
-    classes, colours : tuple of str
-        One per class, in label order; colours as "#rrggbb".
+    classes : tuple of str, or dict of int to str
+        Names in label order; where the scene file says each one's label, these in ascending order.
+    colours : tuple of str
+        One per class, in label order, as "#rrggbb".
     rgb_bands : tuple of three int
         Bands of the false-colour picture, 0-based.
     wavelengths : tuple of float, or str
@@ -48,7 +50,7 @@ class Description:
         The order of the cube's axes in its file: a permutation of rows, cols, bands.
     ignored_bands : tuple of (first, last), or "none"
         Bands that are not used, 0-based; "none" has those used that the cube's file marks bad.
-    ignored_label : tuple of int
+    ignored_label : tuple of int, or of NaN
         Values of the ground truth that label nothing.
     nodata : float, tuple of float, or "none" where the scene file says that there is none
         The value, or values, of pixels without data, as stored.
@@ -57,13 +59,13 @@ class Description:
     name: str
     cube: Source
     ground_truth: Source | None = None
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | dict[int, str] | None = None
     colours: tuple[str, ...] | None = None
     rgb_bands: tuple[int, int, int] | None = None
     wavelengths: tuple[float, ...] | str | None = None
     axes: tuple[str, ...] | None = None
     ignored_bands: tuple[tuple[int, int], ...] | str | None = None
-    ignored_label: tuple[int, ...] = (0,)
+    ignored_label: tuple[float, ...] = (0,)
     nodata: float | tuple[float, ...] | str | None = None
 
     @property
@@ -151,14 +153,14 @@ def _description(content: object, path: Path, directory: Path) -> Description:
         "name": lambda value: _text(value),
         "cube": lambda value: _source(value, directory),
         "ground_truth": lambda value: _source(value, directory),
-        "classes": lambda value: tuple(map(_text, _list(value))),
+        "classes": _classes,
         "colours": lambda value: tuple(map(_colour, _list(value))),
         "rgb_bands": lambda value: tuple(map(_count, _list(value, 3))),
         "wavelengths": _wavelengths,
         "axes": _axes,
         "ignored_bands": _bands,
         "ignored_label": lambda value: tuple(
-            map(_integer, value if isinstance(value, list) else [value])
+            map(_label_or_nan, value if isinstance(value, list) else [value])
         ),
         "nodata": _nodata,
     }
@@ -169,10 +171,20 @@ def _description(content: object, path: Path, directory: Path) -> Description:
         except ValueError as error:
             raise InputError(f"{path}: '{key}' {error}") from error
     description = Description(**given)
-    classes = description.classes
-    if classes and len(set(classes)) < len(classes):
-        raise InputError(f"{path}: 'classes' names a class twice")
+    _check_classes(path, description)
     return description
+
+
+def _check_classes(path: Path, description: Description) -> None:
+    classes = description.classes or ()
+    names = list(classes.values() if isinstance(classes, dict) else classes)
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: 'classes' names a class twice")
+    if 0 in description.ignored_label and isinstance(classes, dict) and 0 in classes:
+        raise InputError(
+            f"{path}: 'classes' names label 0, which labels nothing; leave it out, or say under "
+            f"'ignored_label' which label does not ([] for none)"
+        )
 
 
 def _source(value: object, directory: Path) -> Source:
@@ -228,6 +240,18 @@ def _list(value: object, length: int | None = None) -> list:
     return value
 
 
+def _classes(value: object) -> tuple[str, ...] | dict[int, str]:
+    """Names in label order, or a name for each label."""
+    if not isinstance(value, dict):
+        return tuple(map(_text, _list(value)))
+    labels = list(map(_integer, value))
+    if labels != sorted(labels) or not labels:
+        raise ValueError("must list labels in ascending order, as {1: …, 10: …}")
+    if labels[0] < 0:
+        raise ValueError(f"holds the label {labels[0]}; labels of classes are 0 or more")
+    return dict(zip(labels, map(_text, value.values()), strict=True))
+
+
 def _text(value: object) -> str:
     plain = isinstance(value, str | int | float) and not isinstance(value, bool)  # yes, no, on
     if not plain or not str(value).isprintable() or not str(value).strip():
@@ -253,6 +277,12 @@ def _integer(value: object) -> int:
     if abs(value) >= 2**63:
         raise ValueError("holds a number of more than 64 bits")
     return value
+
+
+def _label_or_nan(value: object) -> float:
+    if value in ("nan", ".nan") or value != value:
+        return math.nan
+    return _integer(value)
 
 
 def _count(value: object) -> int:

@@ -173,6 +173,7 @@ class NetworkClassifier:
             colours=list(scene.colours),
             bands=list(scene.bands.used),
             file_bands=scene.bands.of,
+            labels=list(scene.file_labels),
             wavelengths=list(scene.wavelengths or ()),
             scene_name=scene.name,
             scene_shape=list(scene.cube.shape),

@@ -52,7 +52,8 @@ def pretrain(
         done = [epoch for epoch in history if epoch.layer == layer]
         if 0 < len(done) < epochs.epoch:
             optimizer.load_state_dict(kept["optimizer"])
-        with epoch_progress(f"{title}, pretraining {layer}/{len(autoencoders)}", epochs) as show:
+        stage = f"{title}, pretraining {layer}/{len(autoencoders)}"
+        with epoch_progress(stage, epochs, Recipe()) as show:
             for number in range(len(done) + 1, epochs.epoch + 1):
                 start = time.perf_counter()
                 torch.manual_seed(_seed(seed, layer, number))

@@ -55,6 +55,8 @@ class Weights:
     preprocessing : Preprocessing
     state : dict of str to tensor
         The network's ``state_dict()``.
+    labels : list of int
+        The ground truth file's own label of each class, ascending; 1..C where left out.
     """
 
     model: str
@@ -72,6 +74,11 @@ class Weights:
     split: Split
     preprocessing: Preprocessing
     state: dict[str, torch.Tensor]
+    labels: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            object.__setattr__(self, "labels", _usual_labels(self.network["classes"]))
 
 
 def save_weights(path: Path, weights: Weights) -> None:
@@ -81,9 +88,16 @@ def save_weights(path: Path, weights: Weights) -> None:
         "split": _tensors(weights.split),
         "state": {name: tensor.cpu() for name, tensor in weights.state.items()},
     }
+    if weights.labels == _usual_labels(weights.network["classes"]):
+        del content["labels"]
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_file(path, buffer.getvalue())
+
+
+def _usual_labels(classes: int) -> list[int]:
+    """Return the labels that a file of weights need not hold."""
+    return list(range(1, classes + 1))
 
 
 def _tensors(arrays: Preprocessing | Split) -> dict[str, torch.Tensor]:
@@ -104,6 +118,7 @@ def load_weights(path: Path, model: str | None = None) -> Weights:
     check_is_file(path, name)
     try:
         content = plain_content(path)
+        content.setdefault("labels", None)
         _check_version(content, name)
         for part, of_arrays in (("preprocessing", Preprocessing), ("split", Split)):
             arrays = {key: tensor.numpy() for key, tensor in content[part].items()}
@@ -191,6 +206,9 @@ def _checks(weights: Weights) -> Iterator[tuple[str, bool]]:
     yield "bands", len(used) == bands and _counts([band + 1 for band in used]) and used[0] >= 0
     yield "bands", all(a < b for a, b in itertools.pairwise([*used, weights.file_bands]))
     yield "file_bands", _counts([weights.file_bands]) and weights.file_bands <= MOST_BANDS
+    labels = weights.labels
+    yield "labels", all(type(label) is int and 0 <= label < 2**32 for label in labels)
+    yield "labels", len(labels) == classes and labels == sorted(set(labels))
     yield "wavelengths", all(isinstance(w, float) and math.isfinite(w) for w in weights.wavelengths)
     yield "wavelengths", len(weights.wavelengths) in (0, bands)
     yield "scene_name", _text(weights.scene_name) and _text(weights.labels_sha256)

@@ -129,5 +129,5 @@ def test_other_preprocessing_is_refused_in_one_line(toy_data, tmp_path, capsys, 
 def test_learns(toy_data, tmp_path):
     flags = ["-e", "60", "--lr", "0.01"]
     assert run(toy_data, tmp_path / "out", *flags) == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     assert report["oa"][0] > 0.8  # chance: 0.2

@@ -88,11 +88,10 @@ def check_module(module: str, words: list[str], capsys) -> None:
 
 
 def check_paths(words: list[str]) -> None:
-    """Whatever looks like a path is one."""
+    """What is no flag, nor a flag's value, is a path."""
     for word in words:
-        assert (
-            (REPOSITORY / word).exists() if "/" in word else word.startswith("-") or word == "slow"
-        )
+        of_a_flag = word.startswith("-") or word in ("slow", "auto")
+        assert of_a_flag or (REPOSITORY / word).exists(), word
 
 
 def check_conda(words: list[str]) -> None:

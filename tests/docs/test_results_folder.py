@@ -11,7 +11,7 @@ def listed_files() -> set[str]:
     files = set()
     for row in rows(page("docs/results-folder.md")):
         folder = ""
-        for name in re.findall(r"`((?:run_<n>/)?\w+\.\w+)`", " ".join(row)):
+        for name in re.findall(r"`((?:run_<n>/)?\w+(?:\.\w+)+)`", " ".join(row)):
             folder = "run_0/" if name.startswith("run_<n>/") else folder
             files.add(folder + name.removeprefix("run_<n>/"))
     return files

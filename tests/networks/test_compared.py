@@ -127,7 +127,7 @@ def test_trains_maps_resumes_exports_and_stands_in_tables(name, toy_data, tmp_pa
     """Every network by the code that all share."""
     out = tmp_path / "out"
     assert run(name, toy_data, out, "-i", "1") == 0
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text("utf-8"))
     assert (report["model"], report["epochs_run"]) == (name, [2])
     label_map = np.load(out / "run_0" / "map.npy")
     np.testing.assert_array_equal(label_map == 0, toy_labels() == 0)
@@ -139,7 +139,7 @@ def test_trains_maps_resumes_exports_and_stands_in_tables(name, toy_data, tmp_pa
 
     weights = str(out / "run_0" / "weights.pt")
     assert run(name, toy_data, tmp_path / "again", "--weights", weights) == 0
-    again = json.loads((tmp_path / "again" / "report.json").read_text())
+    again = json.loads((tmp_path / "again" / "report.json").read_text("utf-8"))
     assert again["confusion"] == report["confusion"]
     np.testing.assert_array_equal(np.load(tmp_path / "again" / "run_0" / "map.npy"), label_map)
 

@@ -14,13 +14,16 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import rasterio
 import scipy.io
 import torch
 
 from common.training.weights_file import save_weights
 from tests.networks.released_files import of_keras, of_later_code, write_keras
 from tests.run.test_export import toy_weights
+from tests.scenes.products import enmap
 from tests.scenes.test_array_file import save_envi, save_geotiff
+from tests.scenes.test_geotiff_file import save_masked
 
 CUBE = np.random.default_rng(0).integers(0, 4000, (6, 5, 9)).astype(np.uint16)
 FLOATS = CUBE.astype(np.float32)
@@ -52,6 +55,42 @@ def v73(folder: Path, **options) -> Path:
         for name, array in (("cube", CUBE), ("gt", LABELS)):
             file.create_dataset(name, data=array.T, **options)
     return scene(folder, IN_MAT)
+
+
+def v5_struct(folder: Path, **options) -> Path:
+    parts = {"text": "abc", "inner": {"cube": CUBE, "none": []}, "gt": LABELS}
+    scipy.io.savemat(folder / "x.mat", {"hsi": parts}, **options)
+    return scene(folder, IN_MAT.replace("cube}", "hsi.inner.cube}").replace("gt}", "hsi.gt}"))
+
+
+def hdf5(folder: Path, name: str = "x.h5", axes: str = "rows, cols, bands", **options) -> Path:
+    """A cube in a group with all that attributes and other arrays may say of it."""
+    order = [("rows", "cols", "bands").index(axis) for axis in axes.split(", ")]
+    with h5py.File(folder / name, "w") as file:
+        file.create_dataset("a/cube", data=CUBE.transpose(order), **options)
+        fill = {"_FillValue": np.array([9999], "u2"), "scale_factor": 0.1, "add_offset": 1.0}
+        file["a/cube"].attrs.update(fill)
+        file["b/gt"], file["b/good_bands"] = LABELS, np.array([1] * 8 + [0], "u1")
+        file["b/wavelengths"] = np.linspace(0.4, 2.4, 9)
+        file["b/wavelengths"].attrs["units"] = "um"
+    text = f"cube: {{path: {name}, variable: /a/cube}}\naxes: [{axes}]\n"
+    text += f"ground_truth: {{path: {name}, variable: /b/gt}}\n"
+    return scene(folder, text + "wavelengths: {variable: /b/wavelengths}\n")
+
+
+def masked(folder: Path) -> Path:
+    """A GeoTIFF with a mask, scales and wavelengths."""
+    save_masked(folder / "x.tif", CUBE, LABELS > 0, "inside")
+    with rasterio.open(folder / "x.tif", "r+") as image:
+        image.scales = [0.1] * 9
+        for band in image.indexes:
+            image.update_tags(band, wavelength=f"{400 + band}", wavelength_units="nm", bbl="1")
+    return scene(folder, "cube: x.tif\nignored_bands: [0]\n")
+
+
+def product(folder: Path) -> Path:
+    """An EnMAP image with its metadata file."""
+    return scene(folder, enmap(folder, np.tile(CUBE / 9999, (1, 1, 2))))
 
 
 def npy(folder: Path, cube: np.ndarray = FLOATS) -> Path:
@@ -101,6 +140,14 @@ SAMPLES: dict[str, tuple[Callable[[Path], Path], str]] = {
     ".npy": (npy, "x.npy"),
     "GeoTIFF": (geotiff, "x.tif"),
     "ENVI": (envi, "x.hdr"),
+    ".mat v5, struct": (v5_struct, "x.mat"),
+    ".mat v5, compressed struct": (lambda f: v5_struct(f, do_compression=True), "x.mat"),
+    "HDF5": (hdf5, "x.h5"),
+    "HDF5, compressed": (lambda f: hdf5(f, chunks=(3, 5, 2), compression=9), "x.h5"),
+    "NetCDF 4, bands first": (lambda f: hdf5(f, "x.nc", "bands, rows, cols"), "x.nc"),
+    "HDF-EOS 5, bands between": (lambda f: hdf5(f, "x.he5", "rows, bands, cols"), "x.he5"),
+    "GeoTIFF with a mask": (masked, "x.tif"),
+    "metadata of EnMAP": (product, "ENMAP-METADATA.xml"),
     "scene file": (described, "x.yaml"),
     "weights": (weights, "x.pt"),
     "Keras checkpoint": (keras, "x.hdf5"),
@@ -175,6 +222,110 @@ def sparse_v73(shape: tuple[int, ...]) -> Callable[[Path], Path]:
     chunks = tuple(min(n, 64) for n in shape)
     make = lambda file: file.create_dataset("cube", shape, "u2", chunks=chunks)  # noqa: E731
     return lambda folder: with_v73(folder, make)
+
+
+def with_hdf5(change: Callable[[h5py.File], None]) -> Callable[[Path], Path]:
+    """An HDF5 file whose cube is not as it was."""
+
+    def write(folder: Path) -> Path:
+        path = hdf5(folder)
+        (folder / "other.h5").write_bytes((folder / "x.h5").read_bytes())
+        with h5py.File(folder / "x.h5", "a") as file:
+            del file["a/cube"]
+            change(file)
+        return path
+
+    return write
+
+
+def hdf5_array(shape: tuple[int, ...], chunks: tuple[int, ...], **options) -> Callable:
+    return with_hdf5(lambda f: f.create_dataset("a/cube", shape, "u2", chunks=chunks, **options))
+
+
+def hdf5_virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((6, 5, 9), "u2")
+    layout[:] = h5py.VirtualSource("other.h5", "a/cube", (6, 5, 9))
+    file.create_virtual_dataset("a/cube", layout)
+
+
+def hdf5_chunk(*filters: int) -> h5py.h5p.PropDCID:
+    """Say that an array is one chunk, which goes through these filters."""
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_chunk((6, 5, 9))
+    for code in filters:
+        made.set_filter(code, h5py.h5z.FLAG_OPTIONAL, (9,))
+    return made
+
+
+def hdf5_filtered(file: h5py.File, *filters: int, data: bytes = b"") -> None:
+    space = h5py.h5s.create_simple((6, 5, 9))
+    array = h5py.h5d.create(file.id, b"a/cube", h5py.h5t.STD_U16LE, space, hdf5_chunk(*filters))
+    if data:
+        array.write_direct_chunk((0, 0, 0), data)
+
+
+def hdf5_bomb(file: h5py.File) -> None:
+    """1 GiB of zeros in the chunk of a small array, compressed twice to some kilobytes."""
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(bytes(2**24)) for _ in range(64)) + packer.flush()
+    deflate = h5py.h5z.FILTER_DEFLATE
+    hdf5_filtered(file, deflate, deflate, data=zlib.compress(data, 9))
+
+
+def hdf5_many(file: h5py.File) -> None:
+    """Groups in groups in circles, and ten thousand more."""
+    file["a/again"], file["b/again"] = file["/"], file["a"]
+    for number in range(10_000):
+        file.create_group(f"a/{number}")
+
+
+def struct_of(name: bytes, names: bytes, fields: bytes) -> bytes:
+    """A MATLAB struct: `names` of four bytes each, and the elements that are its fields."""
+    head = element(6, struct.pack("<II", 2, 0)) + element(5, struct.pack("<2i", 1, 1))
+    return element(
+        14, head + element(1, name) + element(5, b"\4\0\0\0") + element(1, names) + fields
+    )
+
+
+def compressed(folder: Path, data: bytes) -> Path:
+    data = zlib.compress(data, 9)
+    return v5_of(folder, struct.pack("<II", 15, len(data)) + data)
+
+
+def nested_structs(folder: Path) -> Path:
+    """A million empty fields in a thousand structs, and more structs in structs."""
+    fields = struct_of(b"", b"abc\0" * 1000, element(14, b"") * 1000) * 1000
+    for _ in range(20):
+        fields = struct_of(b"", b"abc\0" * (1000 if len(fields) < 10**7 else 1), fields)
+    return compressed(folder, struct_of(b"hsi", b"abc\0", fields))
+
+
+def huge_struct(folder: Path) -> Path:
+    """A field of 4 GiB, of which 2.2 are there as zeros, before the one that is asked for."""
+    head = element(6, struct.pack("<II", 2, 0)) + element(5, struct.pack("<2i", 1, 1))
+    names = element(5, b"\4\0\0\0") + element(1, b"a\0\0\0b\0\0\0")
+    start = struct.pack("<II", 14, 2**32 - 8) + head + element(1, b"hsi") + names
+    field = element(6, struct.pack("<II", 9, 0)) + element(5, struct.pack("<2i", 1, 1))
+    start += struct.pack("<II", 14, 2**32 - 1000) + field + element(1, b"")
+    packer = zlib.compressobj(1)
+    data = packer.compress(start) + b"".join(packer.compress(bytes(2**24)) for _ in range(140))
+    data += packer.flush()
+    return v5_of(folder, struct.pack("<II", 15, len(data)) + data)
+
+
+def metadata(change: Callable[[str], str]) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        path = product(folder)
+        file = folder / "ENMAP-METADATA.xml"
+        file.write_text(change(file.read_text("utf-8")), "utf-8")
+        return path
+
+    return write
+
+
+LAUGHS = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
+ENTITIES = f'<!DOCTYPE x [<!ENTITY l0 "ha">{LAUGHS}]>'
+OUTSIDE = '<!DOCTYPE x [<!ENTITY a SYSTEM "/etc/passwd">]>'
 
 
 def npy_header(header: str, data: bytes = bytes(800)) -> Callable[[Path], Path]:
@@ -327,6 +478,29 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "virtual data": virtual_dataset,
     "v7.3 of 2**90 values": sparse_v73((2**30, 2**30, 2**30)),
     "v7.3 of 1 TiB": sparse_v73((200, 2**16, 2**15)),
+    "HDF5 link to another file": with_hdf5(
+        lambda file: file.__setitem__("a/cube", h5py.ExternalLink("other.h5", "/a/cube"))
+    ),
+    "HDF5 link in the file": with_hdf5(
+        lambda file: file.__setitem__("a/cube", h5py.SoftLink("/b/gt"))
+    ),
+    "HDF5 data in another file": with_hdf5(
+        lambda f: f.create_dataset("a/cube", (6, 5, 9), "u1", external=[("/etc/passwd", 0, 270)])
+    ),
+    "HDF5 virtual data": with_hdf5(hdf5_virtual),
+    "HDF5 of 2**90 values": hdf5_array((2**30,) * 3, (64,) * 3),
+    "HDF5 of 1 TiB": hdf5_array((200, 2**16, 2**15), (64,) * 3),
+    "HDF5 of chunks of 2 GiB": hdf5_array((6, 5, 9), (1000,) * 3, maxshape=(None,) * 3),
+    "HDF5 compressed twice": with_hdf5(hdf5_bomb),
+    "HDF5 of an unknown filter": with_hdf5(lambda file: hdf5_filtered(file, 32_015)),
+    "HDF5 of many groups": with_hdf5(hdf5_many),
+    "HDF5 of records": with_hdf5(lambda f: f.__setitem__("a/cube", np.zeros((6, 5, 9), "u1,u1"))),
+    "structs in structs": nested_structs,
+    "struct of 4 GiB": huge_struct,
+    "metadata of entities": metadata(lambda t: t.replace("<x>", f"{ENTITIES}<x>&l9;")),
+    "metadata of another file": metadata(lambda t: t.replace("<x>", f"{OUTSIDE}<x>&a;")),
+    "deep metadata": metadata(lambda text: "<x>" * 10**6),
+    "bands up to 999999999": yaml("cube: x.npy\nignored_bands: [0-999999999]\n"),
     "npy of a pickle": lambda folder: npy(folder, np.array([[Pickled()]])),
     "npy of 2**66 values": npy_shape("(4294967296, 4294967296, 4)"),
     "npy of 2**400 values": npy_shape(str((2**100,) * 4)),

@@ -11,7 +11,7 @@ import torch
 from tests.reliability.processes import SCRIPTS, run, said
 
 LINE = (
-    r"[\w.]+: error: --lr {}: training diverged, the loss became NaN or infinite in update \d+ of "
+    r"\S+: error: --lr {}: training diverged, the loss became NaN or infinite in update \d+ of "
     r"epoch (\d+);( the weights of epoch (\d+), the best, are kept;)? use a smaller learning rate"
 )
 FAULT = "a loss that becomes NaN"

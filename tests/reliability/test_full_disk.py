@@ -18,14 +18,15 @@ import torch
 from PIL import Image
 
 from common.run.cli import main
-from common.scenes.georeference import GeotiffPosition, map_writer
+from common.scenes.georeference import GeotiffPosition
+from common.scenes.map_file import Legend, map_writer
 from SSRN.SSRN import DEFAULTS, SSRN
 from tests.reliability.processes import SCRIPTS, run, said, start
 from tests.results import bits
 
 LENGTH = ["-i", "1", "-e", "2", "--resume"]
 PAGE = 4096  # bytes: what a tmpfs gives at a time
-ONE_LINE = r"[\w.]+: error: --out {}: cannot be written \({}\); what is there is whole"
+ONE_LINE = r"\S+: error: --out {}: cannot be written \({}\); what is there is whole"
 CHECKPOINT = r"{}/run_0/checkpoint.pt: cannot be written \({}\); training goes on, and tries again"
 PROGRESS = r"(Pavia University: |iteration 1/1: |testing |mapping ).*"
 FULL, NO_GROWTH = "No space left on device", "File too large"
@@ -137,7 +138,8 @@ def test_full_disk_below_a_geotiff(tmp_path):
     for size in range(PAGE, 6 * PAGE, PAGE):
         out = tmp_path / str(size)
         with disk(out, size):
-            written = map_writer(out / "map", labels.shape, where, tuple("abcde"), ("red",) * 5)
+            legend = Legend((1, 2, 3, 4, 5), tuple("abcde"), ("red",) * 5)
+            written = map_writer(out / "map", labels.shape, where, legend)
             with pytest.raises(OSError, match=FULL), written as write_rows:
                 write_rows(0, labels)
             assert not list(out.iterdir())

@@ -16,7 +16,7 @@ import SSRN.SSRN
 from common.reporting import page
 from common.run.cli import main
 from common.tables import paper_table
-from common.training.checkpoint import FILES
+from common.training.checkpoint import TRAINING_FILES
 from tests.reliability.strangers import MARKER, Pickled
 
 FAULT = "results that would run code"
@@ -89,17 +89,17 @@ def test_the_files_would_run_code(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", HARMFUL)
 def test_resumed(kind, out, finished, toy_data, capsys, tried):
     (out / "report.json").unlink()  # as if the run had been killed before its end
-    for name in ("iteration.npz", *FILES, "weights.pt", "split.npy", "map.npy"):
+    for name in ("iteration.npz", *TRAINING_FILES, "weights.pt", "split.npy", "map.npy"):
         (out / "run_0" / name).write_bytes(HARMFUL[kind])
     assert train(out, toy_data, "--resume") == 0
     lines = capsys.readouterr().err.splitlines()
-    for name in ("iteration.npz", *FILES):
+    for name in ("iteration.npz", *TRAINING_FILES):
         [line] = [line for line in lines if f"run_0/{name}: " in line]
         assert "not used" in line
     assert not Path(MARKER).exists()
     before, now = (np.load(folder / "run_0" / "map.npy") for folder in (finished, out))
     np.testing.assert_array_equal(before, now)
-    tried(FAULT, HOW, 1 + len(FILES))
+    tried(FAULT, HOW, 1 + len(TRAINING_FILES))
 
 
 def commands(path: Path, out: Path, other: Path, toy_data: Path) -> list[Callable[[], int]]:

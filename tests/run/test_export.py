@@ -52,6 +52,8 @@ def random_network(name: str) -> torch.nn.Module:
         if isinstance(module, torch.nn.BatchNorm3d):
             for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
                 torch.nn.init.uniform_(tensor, 0.5, 1.5)
+        elif isinstance(module, torch.nn.Linear):  # SAE's last begins as zeros
+            torch.nn.init.normal_(module.weight)
     return model
 
 
@@ -225,7 +227,7 @@ def test_own_network_by_the_convention(tmp_path, monkeypatch, capsys):
     assert run(tmp_path, toy_weights(model="Mean", state={})) == 0
     (tmp_path / "model.onnx").unlink()
     capsys.readouterr()
-    for name, message in {"Hard": "i1", "Empty": "no torch.nn.Module of that name"}.items():
+    for name, message in {"Hard": "i1", "Empty": "no Empty.py with such a class"}.items():
         assert run(tmp_path, toy_weights(model=name, state={})) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line

@@ -131,7 +131,7 @@ SAVE = {
     ),
     "V73.MAT": save_v73,
 }
-WRITTEN = {"other.tif": ["map.tif"], "other.img": ["map.hdr", "map.img"]}
+WRITTEN = {"other.tif": ["map.tif", "map.tif.aux.xml"], "other.img": ["map.hdr", "map.img"]}
 
 
 @pytest.mark.parametrize("name", SAVE)
@@ -280,7 +280,7 @@ def test_training_needs_ground_truth(trained, tmp_path, capsys):
     model, folder = trained
     scene = unlabelled(folder, "other.npy", np.save)
     assert run(model, folder, scene, tmp_path / "out") == 2
-    assert "no ground_truth to train on; --weights maps a scene without" in capsys.readouterr().err
+    assert "no ground_truth to train on, nor --split" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", [["disjoint"], ["maps.mat:train", "maps.mat:test"]])

@@ -11,9 +11,12 @@ from common.run.cli import read_settings
 from common.samples.make_splits import make_splits, split_setting
 from common.samples.random_split import fixed_split, leak_share, random_split, training_count
 from common.scenes.array_file import open_array
+from common.scenes.bands import every_band
+from common.scenes.scene import Scene
 from common.settings import Settings
 from common.system.errors import InputError
 from tests.conftest import original, toy_labels
+from tests.scenes.test_read_labels import save_labels
 
 
 def maps() -> tuple[np.ndarray, np.ndarray]:
@@ -32,11 +35,29 @@ def map_files(tmp_path):
     return tmp_path
 
 
-def splits_of(*flags, labels=None, **settings):
+def splits_of(*flags, labels=None, scene=None, **settings):
     settings = Settings(
         "SSRN", split=split_setting(list(map(str, flags))), **{"iter": 2} | settings
     )
-    return make_splits(toy_labels() if labels is None else labels, settings)
+    scene = scene or toy_scene(toy_labels() if labels is None else labels)
+    return make_splits(scene, settings)
+
+
+def toy_scene(labels: np.ndarray, **parts) -> Scene:
+    """A scene of which only the ground truth is looked at."""
+    classes = labels.max()
+    return Scene(
+        key="Toy",
+        name="Toy",
+        cube=np.zeros((*labels.shape, 7)),
+        bands=every_band(7),
+        labels=labels,
+        class_names=tuple(f"class {label}" for label in range(1, 1 + classes)),
+        colours=("#000000",) * classes,
+        rgb_bands=(0, 1, 2),
+        source="toy.npy",
+        **parts,
+    )
 
 
 def check_fixed(splits):
@@ -189,3 +210,20 @@ def test_split_as_a_map():
     drawn = split.as_map(labels.shape)
     for value, part in enumerate((split.train, split.val, split.test), start=1):
         np.testing.assert_array_equal(np.flatnonzero(drawn == value), np.sort(part))
+
+
+def test_maps_say_in_their_own_ways_which_pixels_are_in_no_set(tmp_path):
+    train, test = maps()
+    scene = toy_scene(toy_labels(), ignored_labels=(0, 200))
+    np.save(tmp_path / "train.npy", np.where(train == 0, 200, train))  # as the ground truth has it
+    save_labels(tmp_path / "test.tif", np.where(test == 0, -1, test).astype("i2"), nodata=-1)
+    check_fixed(splits_of(tmp_path / "train.npy", tmp_path / "test.tif", scene=scene))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_maps_of_a_scene_where_0_is_a_class(tmp_path, own):
+    """They count classes from 1, for 0 is none there; or hold what the ground truth holds."""
+    scene = toy_scene(toy_labels(), file_labels=(0, 1, 2, 3, 4), ignored_labels=(255,))
+    for name, array in zip(("train", "test"), maps(), strict=True):
+        np.save(tmp_path / f"{name}.npy", np.where(array == 0, 255, array - 1) if own else array)
+    check_fixed(splits_of(tmp_path / "train.npy", tmp_path / "test.npy", scene=scene))

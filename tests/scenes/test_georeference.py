@@ -7,7 +7,8 @@ from rasterio.crs import CRS
 from spectral.io import envi
 
 from common.scenes.array_file import open_array
-from common.scenes.georeference import EnviPosition, GeotiffPosition, map_writer
+from common.scenes.georeference import EnviPosition, GeotiffPosition
+from common.scenes.map_file import Legend, map_writer
 
 SHAPE = (7, 5)
 LABELS = np.arange(35).reshape(SHAPE) % 4
@@ -24,14 +25,18 @@ ENVI = EnviPosition(
 )
 
 
-def write(stem, position, labels=LABELS, names=NAMES, colours=COLOURS):
-    with map_writer(stem, labels.shape, position, names, colours) as write_rows:
+LEGEND = Legend((1, 2, 3), NAMES, COLOURS)
+
+
+def write(stem, position, labels=LABELS, legend=LEGEND):
+    with map_writer(stem, labels.shape, position, legend) as write_rows:
         for start in range(0, len(labels), 3):
             write_rows(start, labels[start : start + 3])
 
 
 @pytest.mark.parametrize(
-    ("position", "names"), [(GEOTIFF, ["map.tif"]), (ENVI, ["map.hdr", "map.img"])]
+    ("position", "names"),
+    [(GEOTIFF, ["map.tif", "map.tif.aux.xml"]), (ENVI, ["map.hdr", "map.img"])],
 )
 def test_map_reads_back_at_the_same_place(tmp_path, position, names):
     write(tmp_path / "map", position)
@@ -82,7 +87,8 @@ def test_position_of_an_envi_scene_reaches_its_map(tmp_path):
 @pytest.mark.parametrize("position", [GEOTIFF, ENVI])
 def test_more_classes_than_a_byte_holds(tmp_path, position):
     labels = 10 * np.arange(35).reshape(SHAPE)
-    write(tmp_path / "map", position, labels, ("class",) * 340, ("#123456",) * 340)
+    legend = Legend(tuple(range(1, 341)), ("class",) * 340, ("#123456",) * 340)
+    write(tmp_path / "map", position, labels, legend)
     file = open_array(tmp_path / ("map.tif" if position is GEOTIFF else "map.hdr"))
     assert file.dtype == np.uint16
     np.testing.assert_array_equal(file.read(), labels)
@@ -90,7 +96,7 @@ def test_more_classes_than_a_byte_holds(tmp_path, position):
 
 @pytest.mark.parametrize("position", [GEOTIFF, ENVI])
 def test_rows_never_written_are_unclassified(tmp_path, position):
-    with map_writer(tmp_path / "map", SHAPE, position, NAMES, COLOURS) as write_rows:
+    with map_writer(tmp_path / "map", SHAPE, position, LEGEND) as write_rows:
         write_rows(2, np.ones((1, 5), np.uint8))
     labels = open_array(tmp_path / ("map.tif" if position is GEOTIFF else "map.hdr")).read()
     assert labels[2].all()
@@ -103,7 +109,7 @@ def test_an_interrupted_map_leaves_what_was_there(tmp_path, position):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with (
         pytest.raises(KeyboardInterrupt),
-        map_writer(tmp_path / "map", SHAPE, position, NAMES, COLOURS) as write_rows,
+        map_writer(tmp_path / "map", SHAPE, position, LEGEND) as write_rows,
     ):
         write_rows(0, LABELS[:3] + 1)
         raise KeyboardInterrupt

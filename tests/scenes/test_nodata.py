@@ -19,7 +19,7 @@ def loaded(folder, cube: np.ndarray, more: str = "", labels: np.ndarray = LABELS
     np.save(folder / "cube.npy", cube)
     np.save(folder / "labels.npy", labels)
     text = f"name: Scene\ncube: cube.npy\nground_truth: labels.npy\n{more}"
-    (folder / "scene.yaml").write_text(text)
+    (folder / "scene.yaml").write_text(text, "utf-8")
     return load_scene(str(folder / "scene.yaml"), **options)
 
 

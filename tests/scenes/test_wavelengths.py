@@ -68,13 +68,13 @@ def test_what_cannot_be_used(reason):
 )
 def test_a_scene_tells_which_it_does_not_use(tmp_path, capfd, metadata, reason):
     save_envi(tmp_path / "cube.img", CUBE, metadata=metadata)
-    (tmp_path / "scene.yaml").write_text("name: Scene\ncube: cube.hdr\n")
+    (tmp_path / "scene.yaml").write_text("name: Scene\ncube: cube.hdr\n", "utf-8")
     scene = load_scene(str(tmp_path / "scene.yaml"))
     (note,) = scene.notes
     assert note.startswith(f"cube.hdr: its wavelengths are not used, {reason}")
     assert note.endswith("list them in nm under 'wavelengths' in the scene file")
     assert scene.wavelengths is None
-    with (tmp_path / "scene.yaml").open("a") as file:
+    with (tmp_path / "scene.yaml").open("a", encoding="utf-8") as file:
         file.write(f"wavelengths: {list(WAVELENGTHS)}")
     scene = load_scene(str(tmp_path / "scene.yaml"))
     assert (scene.notes, scene.wavelengths) == ((), WAVELENGTHS)

@@ -187,7 +187,9 @@ def test_fast_recipe_begins_with_smaller_patches(task, monkeypatch, recipe, patc
     cube = np.random.default_rng(0).normal(size=(40, 36, 10))
     patches = Patches.of_cube(cube, patch, torch.device("cpu"))
     model, sizes = new_model(), []
-    model.register_forward_pre_hook(lambda model, x: model.training and sizes.append(x[0].shape[2]))
+    model.register_forward_pre_hook(
+        lambda model, x: sizes.append(x[0].shape[2]) if model.training else None
+    )
     train(model, Data(patches, labels, split), settings, seed=1)
     assert sizes == [size for size in expected for _ in range(7)]
 

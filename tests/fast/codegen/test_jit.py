@@ -16,9 +16,9 @@ def test_compiled_code_is_thrown_away_when_any_of_its_files_changes(tmp_path):
     files = [f._cache._cache_file for f in (conv_direct.convolve, passes.weigh)]
     assert {file._source_stamp for file in files} == {jit.content_hash(jit.SOURCES)}
     assert all(file._source_stamp in file._version for file in files)  # which Numba reads first
-    (tmp_path / "vectors.py").write_text("")
+    (tmp_path / "vectors.py").write_text("", "utf-8")
     before = jit.content_hash([tmp_path])
-    (tmp_path / "vectors.py").write_text("changed")
+    (tmp_path / "vectors.py").write_text("changed", "utf-8")
     assert jit.content_hash([tmp_path]) != before
 
 
@@ -35,7 +35,7 @@ def test_a_copy_of_the_same_files_is_the_same(tmp_path):
 def test_every_file_with_compiled_code_counts():
     marks = "jit import", "import intrinsic", "llvmlite import"
     files = (REPOSITORY / "common").rglob("*.py")
-    using = {p.parent for p in files if any(mark in p.read_text() for mark in marks)}
+    using = {p.parent for p in files if any(mark in p.read_text("utf-8") for mark in marks)}
     assert using == set(jit.SOURCES)
 
 
