@@ -99,8 +99,10 @@ def _faults(
             yield f"{call.layer}: its fast form cannot be checked ({_first_line(error)})"
         else:
             if not worst <= 1:
-                yield f"{call.layer}: its fast form is wrong here ({what} off by {worst:.2g} times "
-                "what rounding explains)"
+                yield (
+                    f"{call.layer}: its fast form is wrong here ({what} off by {worst:.2g} times "
+                    f"what rounding explains)"
+                )
     if other_logits(model, patches, dtype):
         yield "this network gives other logits with the fast layers"
 

@@ -214,8 +214,8 @@ def onnx_model(network: nn.Module, shape: tuple[int, ...], notes: dict[str, str]
                 output_names=["logits"],
                 dynamic_axes={"patches": {0: "batch"}, "logits": {0: "batch"}},
             )
-    except torch.onnx.errors.OnnxExporterError as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # the exporter has several for what it cannot do
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"network {type(network).__name__!r}: {reason}") from error
     model = onnx.load_from_string(buffer.getvalue())
     onnx.helper.set_model_props(model, notes)

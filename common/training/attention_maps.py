@@ -1,5 +1,6 @@
 """What a network's attention does: the weights it gives its feature maps, averaged per class."""
 
+import functools
 import threading
 
 import numpy as np
@@ -52,8 +53,10 @@ def _weights(
     """Weights (n, maps, kernels) of each layer for n patches."""
     seen = threading.local()  # batches are computed side by side
 
-    def record(name: str, weights: Tensor) -> Tensor:
-        seen.weights[name] = weights.float().cpu().transpose(0, 1)
+    def record(name: str, averages: Tensor) -> Tensor:
+        weights = plain[name](averages)
+        of_patches = weights.expand(averages.shape)  # they may be the same for all
+        seen.weights[name] = of_patches.float().cpu().transpose(0, 1)
         return weights
 
     def on_batch(batch: Tensor) -> Tensor:
@@ -67,7 +70,7 @@ def _weights(
     shapes, of_thread = {}, replicas(model)
     plain = {name: layer.weights for name, layer in layers.items()}
     for name, layer in layers.items():
-        layer.weights = lambda averages, name=name: record(name, plain[name](averages))
+        layer.weights = functools.partial(record, name)
     try:
         model.eval()
         pixels = torch.from_numpy(chosen).to(patches.spectra.device)

@@ -76,32 +76,31 @@ def test_right_layers_pass_and_nothing_is_changed(dtype, capsys, own_cache):
     assert json.loads(outcome.read_text("utf-8")) == {"fault": ""}
 
 
-def slightly_more(function, place: int):
-    """The function, which adds a thousandth to one number of an array it writes or returns."""
+def slightly_more(function, place: int, returned: bool):
+    """The function, which adds a thousandth to one number of an array it writes, or returns."""
 
     def wrong(*arguments):
         result = function(*arguments)
-        array = result if place is None else arguments[place]
-        array = array[0] if isinstance(array, tuple) else array
+        array = (result if returned else arguments)[place]
         array.reshape(-1)[:16] += array.dtype.type(0.001 * np.abs(array).max())
         return result
 
     return wrong
 
 
-WRONG = {  # what is wrong: (its module, its function, where it writes to) and the layer it is in
-    "Fourier convolution": (conv_fourier, "convolve", 4, "conv"),
-    "gradient of its weights": (conv_fourier, "weight_gradient", None, "conv"),
-    "spatial convolution": (conv_spatial, "convolve", 4, "collapse"),
-    "sum": (passes, "weigh", 5, "bn"),
-    "gates": (passes, "gates", None, "efr"),
+WRONG = {  # what is wrong: a function, the array it writes or returns, and the layer it is in
+    "Fourier convolution": (conv_fourier, "convolve", 4, False, "conv"),
+    "gradient of its weights": (conv_fourier, "weight_gradient", 0, True, "conv"),
+    "spatial convolution": (conv_spatial, "convolve", 4, False, "collapse"),
+    "sum": (passes, "weigh", 5, False, "bn"),
+    "gates": (passes, "gates", 1, True, "efr"),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
 def test_a_kernel_that_is_wrong_on_purpose_is_found_out(what, monkeypatch, capsys, own_cache):
-    module, name, place, layer = WRONG[what]
-    monkeypatch.setattr(module, name, slightly_more(getattr(module, name), place))
+    module, name, place, returned, layer = WRONG[what]
+    monkeypatch.setattr(module, name, slightly_more(getattr(module, name), place, returned))
     network = small()
     plain = copy.deepcopy(network)
     for m in plain.modules():

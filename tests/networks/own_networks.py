@@ -14,8 +14,8 @@ class Spectrum(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv1d(1, 8, 7), nn.BatchNorm1d(8), nn.ReLU(inplace=True), nn.MaxPool1d(2),
-            nn.Conv1d(8, 8, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(4), nn.Flatten(),
-            nn.Linear(32, classes),
+            nn.Conv1d(8, 8, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(),
+            nn.Linear(8, classes),
         )  # fmt: skip
 
     def forward(self, patches: Tensor) -> Tensor:
