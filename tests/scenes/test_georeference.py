@@ -1,14 +1,21 @@
 """Maps written at the scene's place on the ground: read back here and by GDAL."""
 
+import os
+import subprocess
+import sys
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.crs import CRS
 from spectral.io import envi
 
 from common.scenes.array_file import open_array
 from common.scenes.georeference import EnviPosition, GeotiffPosition
 from common.scenes.map_file import Legend, map_writer
+from common.system.files import REPOSITORY
 
 SHAPE = (7, 5)
 LABELS = np.arange(35).reshape(SHAPE) % 4
@@ -119,3 +126,109 @@ def test_an_interrupted_map_leaves_what_was_there(tmp_path, position):
 def test_a_map_of_unknown_projection_keeps_its_transform(tmp_path):
     write(tmp_path / "map", GeotiffPosition(None, TRANSFORM))
     assert open_array(tmp_path / "map.tif").georeference == GeotiffPosition(None, TRANSFORM)
+
+
+def gdals_view(path):
+    """What GDAL sees in a raster and what lies beside it, as the XML of a virtual one."""
+    rasterio.shutil.copy(path, path.with_suffix(".vrt"), driver="VRT")
+    return ElementTree.parse(path.with_suffix(".vrt")).getroot().find("VRTRasterBand")
+
+
+def test_gdal_and_so_qgis_reads_the_classes_names_and_colours(tmp_path):
+    legend = Legend((1, 2, 5), ("Asphalt", "Straße <&>", "水田"), COLOURS)
+    write(tmp_path / "map", GEOTIFF, LABELS % 3, legend)
+    band = gdals_view(tmp_path / "map.tif")
+    categories = [category.text for category in band.find("CategoryNames")]
+    assert categories == ["Unclassified", "Asphalt", "Straße <&>", None, None, "水田"]
+    table = band.find("GDALRasterAttributeTable")
+    rows = [[field.text for field in row] for row in table.findall("Row")]
+    assert rows == [
+        ["0", "Unclassified", "0", "0", "0"],
+        ["1", "Asphalt", "255", "0", "0"],
+        ["2", "Straße <&>", "0", "255", "0"],
+        ["5", "水田", "0", "0", "255"],
+    ]
+    assert [field.find("Usage").text for field in table.findall("FieldDefn")] == list("52678")
+
+
+def test_labels_of_many_digits_have_a_table_of_their_own(tmp_path):
+    labels = np.where(LABELS == 1, 3301010101, 0)
+    write(tmp_path / "map", GEOTIFF, labels, Legend((7, 3301010101), NAMES[:2], COLOURS[:2]))
+    with rasterio.open(tmp_path / "map.tif") as image:
+        assert image.dtypes == ("uint32",)
+        np.testing.assert_array_equal(image.read(1), labels)
+    band = gdals_view(tmp_path / "map.tif")
+    assert band.find("CategoryNames") is None
+    rows = band.find("GDALRasterAttributeTable").findall("Row")
+    assert [float(row[0].text) for row in rows] == [0, 7, 3301010101]
+    write(tmp_path / "envi", ENVI, labels, Legend((7, 3301010101), NAMES[:2], COLOURS[:2]))
+    file = open_array(tmp_path / "envi.hdr")
+    assert file.dtype == np.uint32
+    np.testing.assert_array_equal(file.read(), labels)
+
+
+@pytest.mark.parametrize("position", [GEOTIFF, ENVI])
+def test_a_map_of_values(tmp_path, position):
+    values = np.linspace(0, 1, 35, dtype=np.float32).reshape(SHAPE)
+    values[2] = np.nan
+    with map_writer(tmp_path / "confidence", SHAPE, position) as write_rows:
+        write_rows(0, values)
+    file = open_array(tmp_path / f"confidence.{'tif' if position is GEOTIFF else 'hdr'}")
+    assert file.dtype == np.float32
+    assert np.isnan(file.nodata)
+    np.testing.assert_array_equal(file.read(), values)
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".tif", ".hdr", ".img"}
+
+
+POINTS = ((0.0, 0.0, 400_000.0, 5_800_000.0, 0.0), (7.0, 0.0, 400_000.0, 5_799_790.0, 3.0))
+POINTS += ((0.0, 5.0, 400_150.0, 5_800_000.0, 0.0),)
+COEFFICIENTS = " ".join(["1", "0.5", *["0"] * 18])
+RPCS = {
+    f"{axis}_{part}_COEFF": COEFFICIENTS for axis in ("LINE", "SAMP") for part in ("NUM", "DEN")
+}
+RPCS |= {f"{name}_OFF": "3" for name in ("LINE", "SAMP", "LAT", "LONG", "HEIGHT")}
+RPCS |= {f"{name}_SCALE": "7" for name in ("LINE", "SAMP", "LAT", "LONG", "HEIGHT")}
+
+
+def test_place_by_ground_control_points(tmp_path):
+    write(tmp_path / "map", GeotiffPosition(CRS.from_epsg(32633).to_wkt(), points=POINTS))
+    found = open_array(tmp_path / "map.tif").georeference
+    assert (found.transform, found.points) == (None, POINTS)
+    with rasterio.open(tmp_path / "map.tif") as image:
+        assert image.gcps[1].to_epsg() == 32633
+    write(tmp_path / "again", found)
+    assert open_array(tmp_path / "again.tif").georeference == found
+
+
+def test_place_by_rational_polynomials(tmp_path):
+    write(tmp_path / "map", GeotiffPosition(None, rpcs=tuple(RPCS.items())))
+    found = open_array(tmp_path / "map.tif").georeference
+    assert found.transform is None
+    assert RPCS.items() <= dict(found.rpcs).items()
+    with rasterio.open(tmp_path / "map.tif") as image:
+        assert image.rpcs.lat_off == 3
+    write(tmp_path / "again", found)
+    assert open_array(tmp_path / "again.tif").georeference == found
+
+
+WRITE_IN_A_LOCALE = """
+import sys
+from pathlib import Path
+from common.scenes.map_file import Legend
+from tests.scenes.test_georeference import ENVI, GEOTIFF, LABELS, write
+assert sys.flags.utf8_mode == 0
+names = ("\\u6c34\\u7530", "\\u5c0f\\u9ea6", "Stra\\u00dfe")
+legend = Legend((1, 2, 3), names, ("#ff0000", "#00ff00", "#0000ff"))
+write(Path(sys.argv[1], "envi"), ENVI, legend=legend)
+write(Path(sys.argv[1], "tiff"), GEOTIFF, legend=legend)
+"""
+
+
+def test_names_in_chinese_are_written_as_utf8_whatever_the_locale(tmp_path):
+    latin = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", WRITE_IN_A_LOCALE, str(tmp_path)]
+    subprocess.run(command, cwd=REPOSITORY, env=os.environ | latin, check=True)
+    header = (tmp_path / "envi.hdr").read_text("utf-8")
+    assert "class names = {Unclassified, 水田, 小麦, Straße}" in header
+    categories = gdals_view(tmp_path / "tiff.tif").find("CategoryNames")
+    assert [category.text for category in categories][1:] == ["水田", "小麦", "Straße"]
