@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from common.system.streams import make_streams_tolerant
+
 PROGRAMS = {  # command → (module, what it does)
     "download": (
         "common.scenes.download",
@@ -18,6 +20,7 @@ PROGRAMS = {  # command → (module, what it does)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one of the programs; return its exit status, 2 where there is none of that name."""
+    make_streams_tolerant()
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("-h", "--help"):
         print("usage: python -m common COMMAND …\n")

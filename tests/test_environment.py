@@ -34,7 +34,7 @@ def pins(file: str) -> dict[str, str]:
     ("file", "dependencies"),
     [
         ("requirements.txt", PROJECT["dependencies"]),
-        ("requirements-test.txt", EXTRAS["test"] + EXTRAS["onnx"]),
+        ("requirements-test.txt", EXTRAS["test"] + EXTRAS["onnx"] + EXTRAS["vector"]),
     ],
 )
 def test_pins_lie_in_the_ranges_of_pyproject(file, dependencies):
@@ -66,6 +66,12 @@ def test_reading_a_geotiff_without_rasterio_names_the_tested_version():
     ).read_text("utf-8")
     [extra] = PROJECT["optional-dependencies"]["geotiff"]
     assert extra in PROJECT["optional-dependencies"]["test"]
+
+
+def test_vector_labels_without_their_libraries_name_the_tested_versions():
+    pinned, text = pins("requirements-test.txt"), ranges(EXTRAS["vector"])
+    said = (REPOSITORY / "common/scenes/vector_labels.py").read_text()
+    assert all(f"{name}=={pinned[name]}" in said for name in text)
 
 
 def test_setup_script_wants_the_same_python():

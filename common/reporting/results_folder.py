@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -71,7 +72,8 @@ def output_directory(settings: Settings) -> Path:
     scene = Path(settings.dataset).stem[:60]  # a name may have 255 bytes in all
     default = REPOSITORY / "results" / f"{settings.model}_{scene}_{time}"
     out = default if settings.out is None else Path(settings.out)
-    if not (settings.overwrite or settings.resume) and out.is_dir() and any(out.iterdir()):
+    anew = settings.out is not None and not (settings.overwrite or settings.resume)
+    if anew and out.is_dir() and any(out.iterdir()):
         raise InputError(
             f"--out {out}: already exists; choose another, or add --resume or --overwrite"
         )
@@ -103,10 +105,22 @@ def prepare_output(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def sole_writer(out: Path) -> Iterator[None]:
+def sole_writer(out: Path, numbered: bool = False) -> Iterator[Path]:
     """Make the results directory if need be, and keep other processes from writing there.
 
-    What a killed process left half written, under hidden names, is removed.
+    What a killed process left half written, under hidden names, is removed.  Errors are noted
+    with where the results so far are, once there are any.
+
+    Parameters
+    ----------
+    numbered : bool
+        Whether to make a new directory in any case, with a number after its name where another
+        run has that one.
+
+    Yields
+    ------
+    Path
+        The directory.
 
     Raises
     ------
@@ -114,13 +128,20 @@ def sole_writer(out: Path) -> Iterator[None]:
         Another process is writing there, or the directory cannot be written.
     """
     try:
+        if numbered:
+            out = _made_anew(out)
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / ".lock") as alone:
             if not alone:
                 raise InputError(f"--out {out}: another process is writing there")
             for folder in (out, *filter(Path.is_dir, out.glob("run_*"))):
                 remove_unfinished(folder)
-            yield
+            try:
+                yield out
+            except (InputError, MemoryError, RuntimeError, KeyboardInterrupt) as error:
+                if (out / "run.json").is_file() and str(out) not in str(error):
+                    error.add_note(f"results so far: {out}")
+                raise
     except OSError as error:
         place, target = Path(error.filename or out).resolve(), out.resolve()
         if not (place.is_relative_to(target) or target.is_relative_to(place)):
@@ -129,6 +150,16 @@ def sole_writer(out: Path) -> Iterator[None]:
         raise InputError(
             f"--out {out}: cannot be written ({reason}); what is there is whole"
         ) from error
+
+
+def _made_anew(out: Path) -> Path:
+    """Make a directory that no other process has made: `out`, or one with a number after it."""
+    for number in itertools.count(1):
+        path = out if number == 1 else out.with_name(f"{out.name}_{number}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
+    raise AssertionError("numbers never end")
 
 
 def write_scene(out: Path, scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from common.recipe import recipe_of
 from common.reporting.report import Iteration
 from common.reporting.results_folder import write_arrays
 from common.samples.random_split import Split
+from common.scenes.read_labels import split_map_source
 from common.scenes.scene import Scene
+from common.scenes.scene_file import SCENES
 from common.settings import Settings
 from common.system.errors import InputError
 from common.system.files import write_file
@@ -32,7 +35,17 @@ def run_identity(settings: Settings, scene: Scene, environment: dict) -> dict:
     chosen["ground truth"] = scene.labels_sha256()
     if scene.file_labels != tuple(range(1, 1 + scene.classes)):
         chosen["labels"] = scene.file_labels
+    chosen["files"] = _files(settings)
     return json.loads(json.dumps(chosen))  # as it is read back
+
+
+def _files(settings: Settings) -> dict[str, list[str]]:
+    """Where the files of the user's own lie that flags name: from elsewhere they are named so."""
+    files = {} if settings.dataset in SCENES else {"dataset": [os.path.realpath(settings.dataset)]}
+    if isinstance(settings.split, tuple):
+        maps = map(split_map_source, settings.split)
+        files["split"] = [f"{os.path.realpath(m.path)}:{m.variable}" for m in maps]
+    return files
 
 
 def is_resumable(out: Path) -> bool:
@@ -69,12 +82,14 @@ def check_identity(out: Path, identity: dict) -> None:
     """Raise InputError unless the run in `out` is the one that is to go on."""
     try:
         kept = json.loads((out / "run.json").read_text("utf-8"))
-        names = sorted(kept.keys() | identity.keys())
-    except (ValueError, AttributeError, OSError) as error:
+        names = sorted((kept.keys() | identity.keys()) - {"files"})
+        files = dict(kept.get("files", {}))
+    except (ValueError, AttributeError, TypeError, OSError) as error:
         raise InputError(f"--resume: {out / 'run.json'} is damaged; use --overwrite") from error
     for name in names:
         before, now = kept.get(name), identity.get(name)
-        if before != now:
+        same_file = name in files and files[name] == identity["files"].get(name)
+        if before != now and not same_file:
             raise InputError(
                 f"--resume: {name} was {before} in {out}, now it is {now}; give the same flags as "
                 f"before, or another --out"

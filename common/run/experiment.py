@@ -66,7 +66,7 @@ def train_and_test(
     splits = make_splits(scene, settings)
     classifier = make_classifier(settings, scene)
     identity = run_identity(settings, scene, classifier.environment)
-    with sole_writer(out):
+    with sole_writer(out, numbered=settings.out is None) as out:
         if settings.resume and is_resumable(out):
             check_identity(out, identity)
             if report := finished_report(out, settings.iter):
@@ -76,7 +76,7 @@ def train_and_test(
             prepare_output(out)
             write_identity(out, identity)  # first of all, so that a killed run can go on
         write_scene(out, scene)
-        announce(scene, classifier.environment["device"], out)
+        announce(scene, choices(settings, classifier.environment), out)
         report = _iterate(classifier, settings, scene, splits, out)
         add_page(out)
     print_report(report, out)
@@ -109,8 +109,18 @@ def _iterate(
     return report
 
 
+def choices(settings: Settings, environment: dict) -> str:
+    """Say on which device and in which precision a run computes, and where that was its choice."""
+    device, precision = environment["device"], environment.get("precision")
+    if precision is None:
+        return device
+    chosen = {"--device": settings.device, "--precision": settings.precision}
+    autos = [f" ({flag} auto)" if value == "auto" else "" for flag, value in chosen.items()]
+    return f"{device}{autos[0]}, {precision}{autos[1]}"
+
+
 def announce(scene: Scene, device: str, out: Path) -> None:
-    """Say on stderr what was read, and where the results go."""
+    """Say on stderr what was read, on what the run computes, and where the results go."""
     rows, cols, bands = scene.cube.shape
     of = f" of {scene.bands.of}" if scene.bands.left_out else ""
     classes = f"{scene.classes} classes{_gaps(scene)}"

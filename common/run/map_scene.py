@@ -20,7 +20,7 @@ from common.reporting.results_folder import (
     write_report,
     write_scene,
 )
-from common.run.experiment import add_page, announce, print_report
+from common.run.experiment import add_page, announce, choices, print_report
 from common.samples.random_split import Split
 from common.scenes.bands import Bands
 from common.scenes.nodata import bands_in_words, valid_pixels
@@ -78,8 +78,8 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     make_deterministic()
     split = untrained_pixels(weights, scene)
     environment = network_environment(settings, device)
-    with sole_writer(out):
-        announce(scene, str(device), out)
+    with sole_writer(out, numbered=settings.out is None) as out:
+        announce(scene, choices(settings, environment), out)
         prepare_output(out)
         write_scene(out, scene)
         directory = out / "run_0"

@@ -1,7 +1,7 @@
 """Fetch the benchmark scenes: verified, resumable, from a mirror where the first address fails.
 
-Run as `python -m common download [IN UP KSC SV weights] [--data-dir DIR]`; where each file lies and
-which git blob id it must have stands in `common/scenes/benchmarks/*.yaml`.  `weights` are those of
+Run as `python -m common download [SCENE … | weights] [--data-dir DIR]`; where each file lies and
+which checksum it must have stands in `common/scenes/benchmarks/*.yaml`.  `weights` are those of
 SSRN that its authors released, for `SSRN/released.py`, in the folder `weights/`.  A download grows
 in `<name>.part` and gets its name only once its bytes are the right ones.
 """
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from common.scenes.scene import data_directory
-from common.scenes.scene_file import SCENES, built_in, scene_name
+from common.scenes.scene_file import SCENES, USUAL, built_in, scene_name
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.flags import file_name
 
@@ -73,8 +73,14 @@ def git_blob_id(path: Path) -> str:
         return hashlib.file_digest(file, lambda: start).hexdigest()
 
 
-def _holds(path: Path, blob: str) -> bool:
-    return path.is_file() and git_blob_id(path) == blob
+def _holds(path: Path, checksum: str) -> bool:
+    """Whether there is a file of this git blob id, or SHA-256, which has more digits."""
+    if not path.is_file():
+        return False
+    if len(checksum) == 40:
+        return git_blob_id(path) == checksum
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == checksum
 
 
 def _is_allowed(address: str) -> bool:
@@ -145,7 +151,7 @@ def _transfer(address: str, part: Path) -> None:
         raise _CutOffError(f"cut off after {received} of {total} bytes")
 
 
-def _fetch_from(address: str, part: Path, blob: str, wait: float) -> None:
+def _fetch_from(address: str, part: Path, checksum: str, wait: float) -> None:
     """Leave the whole, verified file in `part`, or raise an _AddressError."""
     failure = None
     for attempt in range(TRIES):
@@ -161,7 +167,7 @@ def _fetch_from(address: str, part: Path, blob: str, wait: float) -> None:
         except _CutOffError as error:
             failure = error
         else:
-            if _holds(part, blob):
+            if _holds(part, checksum):
                 return
             part.unlink()
             failure = _AddressError("wrong contents")
@@ -181,19 +187,23 @@ def _publish(part: Path, path: Path) -> None:
 
 
 def fetch(
-    path: Path, blob: str, addresses: Sequence[str], unreachable: dict[str, str], wait: float = 1.0
+    path: Path,
+    checksum: str,
+    addresses: Sequence[str],
+    unreachable: dict[str, str],
+    wait: float = 1.0,
 ) -> None:
-    """Make sure that `path` is the file with git blob id `blob`; addresses tried in order.
+    """Make sure that `path` is the file with this git blob id or SHA-256; addresses tried in order.
 
     `unreachable` (host → why) is read and added to: hosts not worth another try.  `wait` is
     the first pause in seconds before asking again.  Raises DownloadError when no address gave
     the file (`path` is then as before), OSError when it cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
-    if _holds(path, blob):
+    if _holds(path, checksum):
         print(f"{path.name}: already there and whole", flush=True)
         return
-    if _holds(part, blob):  # stopped just before it got its name
+    if _holds(part, checksum):  # stopped just before it got its name
         _publish(part, path)
         print(f"{path.name}: was already fetched, verified", flush=True)
         return
@@ -205,7 +215,7 @@ def fetch(
         try:
             if host in unreachable:
                 raise _UnreachableError(unreachable[host])
-            _fetch_from(address, part, blob, wait)
+            _fetch_from(address, part, checksum, wait)
         except _AddressError as error:
             reasons.append(f"{host}: {error}")
             if isinstance(error, _UnreachableError):
@@ -236,7 +246,8 @@ def download(scenes: Sequence[str], folder: Path, wait: float = 1.0) -> None:
             for file in WEIGHTS_FILES if scene == WEIGHTS else built_in(scene)["files"]:
                 path = inside / file["name"]
                 try:
-                    fetch(path, file["git_blob"], file["addresses"], unreachable, wait)
+                    checksum = file.get("git_blob") or file["sha256"]
+                    fetch(path, checksum, file["addresses"], unreachable, wait)
                 except DownloadError as error:
                     missing[path.name] = str(error)
                     hosts = {urlsplit(address).netloc for address in file["addresses"]}
@@ -260,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "scene",
         nargs="*",
         type=scene_name,
-        help=f"{', '.join(SCENES)} (default: all of them), or weights: SSRN's released ones",
+        help=f"{', '.join(SCENES)} (default: {', '.join(USUAL)}), or weights: SSRN's released ones",
     )
     parser.add_argument("--data-dir", type=file_name, help="default: $HSI_DATA_DIR, else dataset/")
 
@@ -269,6 +280,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = (*SCENES, WEIGHTS)
         if unknown := [key for key in flags.scene if key not in names]:
             raise InputError(f"unknown scene {unknown[0]!r}: there are {', '.join(names)}")
-        download(flags.scene or SCENES, data_directory(flags.data_dir))
+        download(flags.scene or USUAL, data_directory(flags.data_dir))
 
     return run_program(parser.prog, work, interrupted=f". {GO_ON}")

@@ -1,6 +1,7 @@
 """Labels as a ground truth stores them, made labels 0..C with names."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,12 +27,15 @@ class RawLabels(NamedTuple):
         Values that label nothing by what the file itself says; may hold NaN.
     notes : tuple of str
         What the user should know of how it was read.
+    names : dict of int to str, or None
+        What it calls its labels itself.
     """
 
     path: Path
     values: np.ndarray
     ignored: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    names: dict[int, str] | None = None
 
 
 class ClassLabels(NamedTuple):
@@ -68,7 +72,7 @@ def labels_and_classes(description: Description, raw: RawLabels, least: int = 2)
     InputError
         The labels are not whole numbers of at most 32 bits, or not those of the named classes.
     """
-    where, names = f"{raw.path}", description.classes
+    where, names = f"{raw.path}", description.classes or raw.names
     ignored_labels = (*description.ignored_label, *raw.ignored)
     ignored = are_ignored(raw.values, ignored_labels)
     labelled = raw.values[~ignored]
@@ -82,7 +86,7 @@ def labels_and_classes(description: Description, raw: RawLabels, least: int = 2)
         file_labels, names = tuple(found), tuple(f"class {label}" for label in found)
     elif isinstance(names, dict):
         file_labels, names = tuple(names), tuple(names.values())
-        allowed = f"'classes' names {_listed(file_labels)}"
+        allowed = f"'classes' names {listed(file_labels)}"
         _refuse_others(where, found, file_labels, allowed, first)
     else:
         file_labels = tuple(range(first, first + len(names)))
@@ -138,7 +142,7 @@ def _whole_numbers(where: str, labelled: np.ndarray, ignored: tuple[float, ...])
     strange = [label for label in found if not 0 <= label <= LARGEST_LABEL]
     if strange:
         raise InputError(
-            f"{where}: ground truth holds {_listed(strange)}; labels of classes are 0..2³²-1; "
+            f"{where}: ground truth holds {listed(strange)}; labels of classes are 0..2³²-1; "
             f"list labels that are no classes under 'ignored_label'"
         )
     return found
@@ -163,12 +167,12 @@ def _refuse_others(
     strange = sorted(set(found) - set(file_labels))
     if strange:
         raise InputError(
-            f"{where}: ground truth holds {_listed(strange)}; {allowed}; list other values under "
+            f"{where}: ground truth holds {listed(strange)}; {allowed}; list other values under "
             f"'ignored_label'{'' if first else ', 0 too where labels count from 1'}, or name all "
             f"classes under 'classes', as {{label: name}} where labels have gaps"
         )
 
 
-def _listed(labels: tuple[int, ...] | list[int]) -> str:
-    """Name a few labels of many."""
+def listed(labels: Sequence[int | str]) -> str:
+    """Name a few labels, or the like, of many."""
     return ", ".join(map(str, labels[:5])) + (", …" if len(labels) > 5 else "")

@@ -23,7 +23,15 @@ from common.scenes.nodata import (
     valid_pixels,
 )
 from common.scenes.read_labels import read_ground_truth, shape_of_labels, union_of_split_maps
-from common.scenes.scene_file import SCENES, Description, bands_to_show, default_colours, describe
+from common.scenes.scene_file import (
+    SCENES,
+    USUAL,
+    Description,
+    bands_to_show,
+    default_colours,
+    describe,
+)
+from common.scenes.vector_labels import SUFFIXES, is_vector_file, vector_labels
 from common.system.errors import InputError
 from common.system.files import REPOSITORY
 
@@ -152,9 +160,11 @@ def load_scene(
         raw = RawLabels(description.ground_truth.path, labels)
         return _scene(description, key, Cube(cube, every_band(cube.shape[2])), raw, source)
     if key in SCENES and (missing := _missing(description)):
-        cure = "bash setup_script.sh"
+        cure = f"python -m common download {key}"
         if data_dir is not None:
-            cure = f"python -m common download {key} --data-dir {shlex.quote(data_dir)}"
+            cure += f" --data-dir {shlex.quote(data_dir)}"
+        elif key in USUAL:
+            cure = "bash setup_script.sh"
         raise InputError(f"{missing[0]}: no such file; fetch it with: {cure}")
     named = description.wavelengths if isinstance(description.wavelengths, str) else None
     file = open_array(
@@ -168,15 +178,29 @@ def load_scene(
             labels = union_of_split_maps(split_maps, place, description.ignored_label)
             source += f", {split_maps[0]}, {split_maps[1]}"
     else:
-        truth = open_array(description.ground_truth.path, description.ground_truth.variable)
-        if truth.path != file.path:
-            source += f", {truth.path.name}"
-        place = Raster(file.path.name, file.shape[:2], file.georeference)
-        check_same_place(place, Raster(str(truth.path), truth.shape[:2], truth.georeference))
-        _check_shapes(description, file.shape, shape_of_labels(truth, file.shape))
-        labels = read_ground_truth(description, truth)
+        labels = _read_labels(description, file)
+        if labels.path != file.path:
+            source += f", {labels.path.name}"
     cube = read_cube(description, key, file, in_memory, trained)
     return _scene(description, key, cube, labels, source)
+
+
+def _read_labels(description: Description, cube: ArrayFile) -> RawLabels:
+    """Read the ground truth and check that it has the size and the place of the cube."""
+    place = Raster(cube.path.name, cube.shape[:2], cube.georeference)
+    source = description.ground_truth
+    if is_vector_file(source.path):
+        _check_shapes(description, cube.shape, None)
+        return vector_labels(description, place)
+    if source.attribute is not None:
+        raise InputError(
+            f"{source.path}: only vector files ({', '.join(SUFFIXES)}) have attributes; leave out "
+            f"'{source.attribute}'"
+        )
+    truth = open_array(source.path, source.variable)
+    check_same_place(place, Raster(str(truth.path), truth.shape[:2], truth.georeference))
+    _check_shapes(description, cube.shape, shape_of_labels(truth, cube.shape))
+    return read_ground_truth(description, truth)
 
 
 def missing_files(key: str, directory: Path) -> list[Path]:

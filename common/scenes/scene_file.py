@@ -1,6 +1,7 @@
 """The YAML file that describes a scene: its files, class names, colours and bands to show."""
 
 import contextlib
+import difflib
 import math
 import re
 import reprlib
@@ -14,7 +15,8 @@ from common.system.errors import InputError
 from common.system.files import check_is_file
 from common.system.flags import file_name
 
-SCENES = ("IN", "UP", "KSC", "SV")
+USUAL = ("IN", "UP", "KSC", "SV")  # which setup_script.sh fetches
+SCENES = (*USUAL, "SA", "BO", "PC")
 FORMATS = ".mat, .npy, ENVI .hdr, GeoTIFF, HDF5 or NetCDF 4"
 LARGEST_FILE = 1 << 17  # bytes, which take seconds to read
 PICTURE_NM = (640.0, 550.0, 460.0)  # red, green and blue light
@@ -22,10 +24,15 @@ PICTURE_NM = (640.0, 550.0, 460.0)  # red, green and blue light
 
 @dataclass(frozen=True)
 class Source:
-    """A file with an array, and its variable where a file holds several."""
+    """A file with an array, and its variable where a file holds several.
+
+    A vector file with labels has an attribute that holds them, and may have several layers, of
+    which `variable` names one.
+    """
 
     path: Path
     variable: str | None = None
+    attribute: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def scene_name(text: str) -> str:
 
 
 def built_in(key: str) -> dict:
-    """Read the description of IN, UP, KSC or SV, with the addresses of its files."""
+    """Read the description of a benchmark scene, with the addresses of its files."""
     path = Path(__file__).with_name("benchmarks") / f"{key}.yaml"
     return yaml.safe_load(path.read_text("utf-8"))
 
@@ -101,7 +108,7 @@ def describe(key: str, directory: Path | None = None) -> Description:
     Parameters
     ----------
     key : str
-        IN, UP, KSC, SV, or the path of a YAML file.
+        One of `SCENES`, or the path of a YAML file.
     directory : Path, optional
         Where the files of a built-in scene lie; those of a YAML file lie beside it.
 
@@ -139,8 +146,11 @@ def _description(content: object, path: Path, directory: Path) -> Description:
         raise InputError(f"{path}: must hold lines 'name: …', 'cube: …', 'ground_truth: …'")
     unknown = [key for key in content if key not in known]
     if unknown:
+        near = difflib.get_close_matches(str(unknown[0])[:60].lower(), known, n=1)
+        meant = f", which is near '{near[0]}'" if near else ""
         raise InputError(
-            f"{path}: unknown key {reprlib.repr(unknown[0])}; the keys are {', '.join(known)}"
+            f"{path}: unknown key {reprlib.repr(unknown[0])}{meant}; the keys are "
+            f"{', '.join(known)}"
         )
     for key in ("name", "cube"):
         if content.get(key) is None:
@@ -152,7 +162,7 @@ def _description(content: object, path: Path, directory: Path) -> Description:
     readers = {
         "name": lambda value: _text(value),
         "cube": lambda value: _source(value, directory),
-        "ground_truth": lambda value: _source(value, directory),
+        "ground_truth": lambda value: _source(value, directory, ("attribute",)),
         "classes": _classes,
         "colours": lambda value: tuple(map(_colour, _list(value))),
         "rgb_bands": lambda value: tuple(map(_count, _list(value, 3))),
@@ -187,17 +197,18 @@ def _check_classes(path: Path, description: Description) -> None:
         )
 
 
-def _source(value: object, directory: Path) -> Source:
-    path, variable = (
-        (value.get("path"), value.get("variable")) if isinstance(value, dict) else (value, None)
-    )
-    wrong_keys = isinstance(value, dict) and set(value) - {"path", "variable"}
-    if wrong_keys or not isinstance(path, str) or not isinstance(variable, str | None):
+def _source(value: object, directory: Path, further: tuple[str, ...] = ()) -> Source:
+    parts = value if isinstance(value, dict) else {"path": value}
+    path, variable, attribute = (parts.get(key) for key in ("path", "variable", "attribute"))
+    wrong_keys = set(parts) - {"path", "variable", *further}
+    texts = isinstance(variable, str | None) and isinstance(attribute, str | None)
+    if wrong_keys or not isinstance(path, str) or not texts:
         raise ValueError(
             f"must be {{path: FILE, variable: NAME}} with a {FORMATS} file; variable where "
             f"a file holds several arrays"
+            + (", or {path: fields.gpkg, attribute: NAME} with polygons" if further else "")
         )
-    return Source(directory / path, variable)
+    return Source(directory / path, variable, attribute)
 
 
 def _wavelengths(value: object) -> tuple[float, ...] | str:

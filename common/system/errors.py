@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from common.system.interrupts import Terminated, interruptible
+from common.system.streams import make_streams_tolerant
 
 LONGEST_LINE = 2000  # characters
 
@@ -61,10 +62,9 @@ def run_program(program: str, work: Callable[[], int | None], interrupted: str) 
 
     What `work` returns, None being 0.  2: the user's input was wrong, or a file cannot be read or
     written, told in one line on stderr.  130 or 143: interrupted by Ctrl-C or SIGTERM, and
-    `interrupted` says what now.
+    `interrupted` says what now.  Notes of the error, as where results so far are, follow.
     """
-    if hasattr(sys.stdout, "reconfigure"):  # characters that the terminal lacks become '?'
-        sys.stdout.reconfigure(errors="replace")
+    make_streams_tolerant()
     try:
         with interruptible():
             return work() or 0
@@ -73,8 +73,18 @@ def run_program(program: str, work: Callable[[], int | None], interrupted: str) 
     except OSError as error:  # no permission, a name that is too long, a full disk
         reason = error.strerror or str(error)
         told = InputError(f"{error.filename}: {reason}" if error.filename else reason)
+        told.__cause__ = error
     except KeyboardInterrupt as interruption:
-        print(f"\n{program}: interrupted{interrupted}", file=sys.stderr)
+        print(f"\n{program}: interrupted{interrupted}{_notes(interruption)}", file=sys.stderr)
         return 143 if isinstance(interruption, Terminated) else 130
-    print(f"{program}: error: {told}", file=sys.stderr)
+    print(f"{program}: error: {told}{_notes(told)}", file=sys.stderr)
     return 2
+
+
+def _notes(error: BaseException | None) -> str:
+    """What was noted of an error, or of those that it came from."""
+    notes = []
+    while error is not None:
+        notes += [f"; {note}" for note in getattr(error, "__notes__", ())]
+        error = error.__cause__
+    return "".join(notes)

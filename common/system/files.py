@@ -1,8 +1,10 @@
 """Where the repository lies, files written whole or not at all, and turns between processes."""
 
 import contextlib
+import errno
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ except ImportError:
     fcntl = None
 
 UNFINISHED = ".unfinished_"  # how names begin of files and folders until they are whole
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # as on Lustre
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -103,4 +106,12 @@ def _lock(file: BinaryIO) -> bool:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     except (BlockingIOError, PermissionError):
         return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        print(
+            f"note: {Path(file.name).parent}: this file system has no locks; see to it that no "
+            f"other run writes there",
+            file=sys.stderr,
+        )
     return True

@@ -3,9 +3,11 @@
 Every function of `HOSTILE` writes its file into an empty folder and returns the path to read.
 """
 
+import contextlib
 import io
 import os
 import pickle
+import sqlite3
 import struct
 import zipfile
 import zlib
@@ -16,6 +18,7 @@ import h5py
 import numpy as np
 import rasterio
 import scipy.io
+import shapely
 import torch
 
 from common.training.weights_file import save_weights
@@ -24,6 +27,7 @@ from tests.run.test_export import toy_weights
 from tests.scenes.products import enmap
 from tests.scenes.test_array_file import save_envi, save_geotiff
 from tests.scenes.test_geotiff_file import save_masked
+from tests.scenes.test_vector_labels import save_fields
 
 CUBE = np.random.default_rng(0).integers(0, 4000, (6, 5, 9)).astype(np.uint16)
 FLOATS = CUBE.astype(np.float32)
@@ -103,6 +107,20 @@ def geotiff(folder: Path) -> Path:
     return scene(folder, "cube: x.tif\n")
 
 
+def vector(name: str, **options) -> Callable[[Path], Path]:
+    """A cube with polygons for its labels: one for each pixel, in three classes."""
+
+    def write(folder: Path) -> Path:
+        save_geotiff(folder / "x.tif", CUBE)
+        left, top = 500_000 + 10 * np.arange(5), 5_000_000 - 10 * np.arange(6)
+        shapes = [shapely.box(x, y - 10, x + 10, y) for y in top for x in left]
+        names = [("Rye", "Oats", "Maize")[n % 3] for n in range(30)]
+        save_fields(folder / name, shapes, names, **options)
+        return scene(folder, f"cube: x.tif\nground_truth: {{path: {name}, attribute: crop}}\n")
+
+    return write
+
+
 def envi(folder: Path) -> Path:
     metadata = {"wavelength": [400.0 + i for i in range(9)], "map info": ["UTM", "1", "1"]}
     save_envi(folder / "x.img", CUBE, metadata=metadata)
@@ -148,6 +166,11 @@ SAMPLES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "HDF-EOS 5, bands between": (lambda f: hdf5(f, "x.he5", "rows, bands, cols"), "x.he5"),
     "GeoTIFF with a mask": (masked, "x.tif"),
     "metadata of EnMAP": (product, "ENMAP-METADATA.xml"),
+    "GeoPackage": (vector("x.gpkg"), "x.gpkg"),
+    "GeoPackage, other system": (vector("x.gpkg", crs=4326), "x.gpkg"),
+    "Shapefile": (vector("x.shp"), "x.shp"),
+    "Shapefile's table": (vector("x.shp"), "x.dbf"),
+    "GeoJSON": (vector("x.geojson", crs=4326), "x.geojson"),
     "scene file": (described, "x.yaml"),
     "weights": (weights, "x.pt"),
     "Keras checkpoint": (keras, "x.hdf5"),
@@ -359,6 +382,50 @@ def labels(values: np.ndarray) -> Callable[[Path], Path]:
     return write
 
 
+def in_geopackage(*statements: str) -> Callable[[Path], Path]:
+    """A GeoPackage after SQL statements."""
+
+    def write(folder: Path) -> Path:
+        path = vector("x.gpkg")(folder)
+        with contextlib.closing(sqlite3.connect(folder / "x.gpkg")) as database:
+            names = database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+            for (name,) in names.fetchall():  # they call functions that only GDAL has
+                database.execute(f'DROP TRIGGER "{name}"')
+            for statement in statements:
+                database.execute(statement)
+            database.commit()
+        return path
+
+    return write
+
+
+def instead(name: str, content: bytes) -> Callable[[Path], Path]:
+    """Other content under the name of a vector file."""
+
+    def write(folder: Path) -> Path:
+        path = vector(name)(folder)
+        (folder / name).write_bytes(content)
+        return path
+
+    return write
+
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+VIEW_OF_LAYER = (
+    "ALTER TABLE x RENAME TO y",
+    f"CREATE VIEW x AS {ENDLESS} SELECT y.* FROM y, n",
+)
+VIEW_OF_CONTENTS = (
+    "ALTER TABLE gpkg_contents RENAME TO y",
+    f"CREATE VIEW gpkg_contents AS {ENDLESS} SELECT y.* FROM y, n",
+)
+VRT = b"""<OGRVRTDataSource><OGRVRTLayer name="x"><SrcDataSource>/etc/passwd</SrcDataSource>
+</OGRVRTLayer></OGRVRTDataSource>"""
+RING = ",".join(["[500000, 5000000]"] * 200_000)
+GEOMETRY = f'{{"type": "Polygon", "coordinates": [[{RING}]]}}'
+FEATURE = f'{{"type": "Feature", "properties": {{"crop": "a"}}, "geometry": {GEOMETRY}}}'
+
+
 def special(make: Callable[[Path], None], name: str) -> Callable[[Path], Path]:
     """No file at all under a name that is read: as scene file, or as its cube."""
 
@@ -534,6 +601,18 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "label 2**63": labels(np.where(LABELS == 3, 2**63, LABELS.astype(np.uint64))),
     "label NaN": labels(np.where(LABELS == 3, np.nan, LABELS)),
     "label -2**63": labels(np.where(LABELS == 3, -(2**63), LABELS.astype(np.int64))),
+    "GeoPackage with an endless view": in_geopackage(*VIEW_OF_LAYER),
+    "GeoPackage with endless contents": in_geopackage(*VIEW_OF_CONTENTS),
+    "GeoPackage of nonsense geometries": in_geopackage("UPDATE x SET geom = randomblob(60)"),
+    "GeoPackage without its tables": in_geopackage("DROP TABLE gpkg_geometry_columns"),
+    "GeoPackage of a huge ring": in_geopackage(
+        "UPDATE x SET geom = x'47500001797F0000010300000001000000FFFFFF0F'"
+    ),
+    "virtual file as GeoJSON": instead("x.geojson", VRT),
+    "virtual file as GeoPackage": instead("x.gpkg", VRT),
+    "deep GeoJSON": instead("x.geojson", b'{"a":' * 100_000),
+    "GeoJSON of a point repeated": instead("x.geojson", FEATURE.encode()),
+    "Shapefile that says 2 GiB": instead("x.shp", b"\0\0\x27\x0a" + b"\x7f\xff" * 60),
     "empty cube": special(lambda path: path.touch(), "x.npy"),
     "folder as cube": special(Path.mkdir, "x.npy"),
     "pipe as cube": special(pipe, "x.npy"),

@@ -2,11 +2,14 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.io
 
 import common.run.experiment
 import common.training.network_classifier
@@ -16,6 +19,7 @@ from common.run.cli import main, run_script
 from common.system.files import locked
 from common.training.checkpoint import FILES, Checkpoint
 from SSRN import SSRN
+from tests.conftest import toy_labels
 from tests.results import bits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -247,3 +251,33 @@ def test_kernels_compiled_just_now_and_read_from_the_cache_give_the_same_bits(
         command += ["--out", str(tmp_path / name)]
         subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
     assert bits(tmp_path / "compiled") == bits(tmp_path / "cached")
+
+
+def test_the_same_files_named_from_another_folder(tmp_path, monkeypatch, capsys):
+    train, test = toy_labels(), toy_labels()
+    train[:, 12:], test[:, :20] = 0, 0
+    for folder in ("here", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    cube = np.random.default_rng(0).normal(size=(40, 36, 9)) + toy_labels()[..., None]
+    np.save(tmp_path / "here" / "cube.npy", cube)
+    scipy.io.savemat(tmp_path / "here" / "maps.mat", {"train": train, "test": test})
+    (tmp_path / "here" / "field.yaml").write_text("name: Field\ncube: cube.npy\n")
+
+    def run(folder: str, prefix: str) -> int:
+        monkeypatch.chdir(tmp_path / folder)
+        maps = [f"{prefix}maps.mat:{name}" for name in ("train", "test")]
+        flags = ["-d", f"{prefix}field.yaml", "--split", *maps, "-i", "1", "-p", "2"]
+        return run_script(SVM.SVM, SVM.DEFAULTS, [*flags, "--out", f"{tmp_path}/out", "--resume"])
+
+    assert run("here", "") == 0
+    (tmp_path / "out" / "report.html").touch()
+    capsys.readouterr()
+    assert run("elsewhere", "../here/") == 0
+    assert "finished already" in capsys.readouterr().err
+    assert run("elsewhere", "../elsewhere/../here/") == 0
+    shutil.copy(tmp_path / "here" / "field.yaml", tmp_path / "here" / "other.yaml")
+    shutil.copy(tmp_path / "here" / "maps.mat", tmp_path / "elsewhere" / "maps.mat")
+    shutil.copy(tmp_path / "here" / "cube.npy", tmp_path / "elsewhere" / "cube.npy")
+    shutil.copy(tmp_path / "here" / "field.yaml", tmp_path / "elsewhere" / "field.yaml")
+    assert run("elsewhere", "./") == 2
+    assert "--resume: dataset was field.yaml in" in capsys.readouterr().err

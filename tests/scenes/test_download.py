@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from common.scenes import download
+from common.scenes.scene_file import SCENES, USUAL
 from common.system.errors import InputError
 from common.system.files import REPOSITORY
 
@@ -32,7 +33,14 @@ ORIGINALS = {
     "KSC_gt.mat": "8efeec7529b8789152aecf4d3a8197e94daeb363",
     "Salinas_corrected.mat": "2a745377a77369bd5a9d430c722f0bf5e0d0ffc1",
     "Salinas_gt.mat": "a0781d95c9fa20bb3c31751a0cf24b7dc09be65b",
+    "SalinasA_corrected.mat": "90ca5fd2a4e06691605112d6c168d2e682c3e95f",
+    "SalinasA_gt.mat": "68eb51f938e2305c5d7ca61a0ee5906516d70008",
+    "Botswana.mat": "814248225b1210f46017a2420c3410d7fe2cf8e6",
+    "Botswana_gt.mat": "f5267c777fdde2997b6c49d1e14f93e671524c45",
+    "Pavia_gt.mat": "dfc83e45a917a530e8e2c1e3137c08c8bc3db23e",
 }
+# Of this one no git blob id is known.
+SHA256 = {"Pavia.mat": "b60341da323fd271cd97dd6d7a69514d385ccd7fdfc5a60c4ff5994b047f152e"}
 
 
 REDIRECTS = {
@@ -172,7 +180,8 @@ def assert_only_the_good_file(path: Path) -> None:
 def test_addresses_and_blob_ids_of_the_scenes():
     descriptions = (REPOSITORY / "common" / "scenes" / "benchmarks").glob("*.yaml")
     files = [f for path in descriptions for f in yaml.safe_load(path.read_text("utf-8"))["files"]]
-    assert {file["name"]: file["git_blob"] for file in files} == ORIGINALS
+    assert {file["name"]: file["git_blob"] for file in files if "git_blob" in file} == ORIGINALS
+    assert {file["name"]: file["sha256"] for file in files if "sha256" in file} == SHA256
     for file in files:
         assert all(a.startswith("https://") and a.endswith(file["name"]) for a in file["addresses"])
 
@@ -187,6 +196,21 @@ def test_verified_download(server, path, capsys):
     assert_only_the_good_file(path)
     assert server.log == [("/good/file", None, len(GOOD))]
     assert f"1.00 MB from {server.url}/good/file, verified" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_file_of_which_only_the_sha256_is_known(server, path, right):
+    checksum = hashlib.sha256(GOOD if right else b"other").hexdigest()
+    if right:
+        download.fetch(path, checksum, [f"{server.url}/good/file"], {}, wait=0)
+        assert_only_the_good_file(path)
+    else:
+        with pytest.raises(download.DownloadError, match="wrong contents"):
+            download.fetch(path, checksum, [f"{server.url}/good/file"], {}, wait=0)
+
+
+def test_a_larger_scene_is_fetched_only_when_named():
+    assert SCENES[:4] == USUAL == ("IN", "UP", "KSC", "SV")
 
 
 def test_whole_file_is_not_asked_for(server, path):

@@ -7,9 +7,11 @@ import scipy.io
 from matplotlib.colors import to_rgb
 
 from common.scenes.array_file import open_array
+from common.scenes.labels import RawLabels, labels_and_classes, values_in_maps
 from common.scenes.scene import load_scene
 from common.scenes.scene_file import SCENES, built_in, describe
 from common.system.errors import InputError
+from common.system.files import REPOSITORY
 from tests.conftest import original
 
 CUBE = np.arange(4 * 3 * 60, dtype=np.uint16).reshape(4, 3, 60)
@@ -69,12 +71,69 @@ def test_real_pavia_crop_skips_a_class(tmp_path):
 @pytest.mark.parametrize("key", SCENES)
 def test_every_description_is_complete(key):
     description = describe(key)
-    assert len(description.classes) == {"IN": 16, "UP": 9, "KSC": 13, "SV": 16}[key]
+    classes = {"IN": 16, "UP": 9, "KSC": 13, "SV": 16, "SA": 6, "BO": 14, "PC": 9}[key]
+    assert len(description.classes) == classes
     colours = [to_rgb(colour) for colour in description.colours]
     assert len(set(colours)) == len(description.classes)
     assert (0, 0, 0) not in colours  # black is "unlabelled"
     named = {description.cube.path.name, description.ground_truth.path.name}
     assert {file["name"] for file in built_in(key)["files"]} == named
+
+
+GROUND_TRUTHS = {
+    "SA": ("SalinasA_gt.mat", {1: 391, 10: 1343, 11: 616, 12: 1525, 13: 674, 14: 799}),
+    "BO": ("Botswana_gt.mat", {1: 270, 2: 101, 9: 314, 14: 95}),
+    "PC": ("Pavia_gt.mat", {1: 65_971, 8: 42_826, 9: 2863}),
+}
+
+
+@pytest.mark.parametrize("key", GROUND_TRUTHS)
+def test_names_are_those_of_the_original_labels(key):
+    file, counts = GROUND_TRUTHS[key]
+    description = describe(key)
+    values = open_array(original(file), description.ground_truth.variable).read()
+    found = labels_and_classes(description, RawLabels(original(file), values))
+    np.testing.assert_array_equal(values_in_maps(found.file_labels)[found.labels], values)
+    for label, count in counts.items():
+        assert np.count_nonzero(values == label) == count
+    assert found.names[-1] == {"SA": "Lettuce_romaine_7wk", "BO": "Exposed soils"}.get(
+        key, "Shadows"
+    )
+
+
+def test_salinas_a_is_read_as_it_comes():
+    folder = original("SalinasA_corrected.mat").parent
+    scene = load_scene("SA", str(folder))
+    assert scene.cube.shape == (83, 86, 204)
+    assert (scene.classes, scene.file_labels) == (6, (1, 10, 11, 12, 13, 14))
+    assert np.count_nonzero(scene.labels) == 5348
+
+
+EXAMPLES = {  # rows, cols, bands and classes, as their owners state them
+    "Houston2013": (349, 1905, 144, 15),
+    "Trento": (166, 600, 63, 6),
+    "LongKou": (550, 400, 270, 9),
+    "HanChuan": (1217, 303, 274, 16),
+    "HongHu": (940, 475, 270, 22),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_scene_files_to_fill_in(name):
+    path = REPOSITORY / "examples" / "scenes" / f"{name}.yaml"
+    rows, cols, bands, classes = EXAMPLES[name]
+    description = describe(str(path))
+    assert len(description.classes) == classes
+    assert max(description.rgb_bands) < bands
+    comment = " ".join(path.read_text("utf-8").replace("#", " ").split())
+    assert f"{rows} × {cols} pixels, {bands} bands" in comment
+    assert "Where to get it: " in comment
+    with pytest.raises(InputError, match=f"{description.cube.path.name}: no such file"):
+        load_scene(str(path))
+
+
+def test_every_scene_file_to_fill_in_is_listed_here():
+    assert {path.stem for path in (REPOSITORY / "examples/scenes").glob("*.yaml")} == set(EXAMPLES)
 
 
 def test_missing_file_names_it_and_the_command(tmp_path, monkeypatch):
@@ -84,10 +143,14 @@ def test_missing_file_names_it_and_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("HSI_DATA_DIR", str(tmp_path))
     with pytest.raises(InputError, match=r"PaviaU\.mat: no such file.*bash setup_script\.sh"):
         load_scene("UP")
+    with pytest.raises(InputError, match=r"Pavia\.mat: no such file.*common download PC$"):
+        load_scene("PC")
 
 
 def test_unknown_scene_lists_the_known_ones():
-    with pytest.raises(InputError, match="-d XY: unknown scene; choose IN, UP, KSC, SV or name"):
+    with pytest.raises(
+        InputError, match="-d XY: unknown scene; choose IN, UP, KSC, SV, SA, BO, PC or name"
+    ):
         load_scene("XY")
 
 

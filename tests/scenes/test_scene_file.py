@@ -100,7 +100,10 @@ WRONG = {
     "not a YAML file: mapping values are not allowed here in line 1": "name: a: b",
     "not a YAML file: day is out of range": "name: 2024-02-30",
     "not a YAML file: found unhashable key in line 1": "[1, 2]: 3",
-    "unknown key 'colors'; the keys are name, cube, ground_truth, classes": f"{LEAST}colors: [a]",
+    "unknown key 'colors', which is near 'colours'; the keys are name, cube": f"{LEAST}colors: [a]",
+    "unknown key 'GroundTruth', which is near 'ground_truth'; the": f"{LEAST}GroundTruth: a.npy",
+    "unknown key 'wavelenghts', which is near 'wavelengths'; the": f"{LEAST}wavelenghts: [1]",
+    "unknown key 'sensor'; the keys are": f"{LEAST}sensor: AVIRIS",
     "unknown key 'two\\nlines'": f'{LEAST}"two\\nlines": 3',
     "'name' is missing": "cube: cube.npy",
     "'cube' is missing": "name: Field",
@@ -163,8 +166,14 @@ def test_text_that_is_not_utf8(tmp_path):
     [
         ("missing.yaml", "missing.yaml: no such file"),
         ("folder.yaml", "folder.yaml: a folder, not a file"),
-        ("folder", "unknown scene; choose IN, UP, KSC, SV or name a scene's .yaml file"),
-        ("cube.mat", "unknown scene; choose IN, UP, KSC, SV or name a scene's .yaml file"),
+        (
+            "folder",
+            "unknown scene; choose IN, UP, KSC, SV, SA, BO, PC or name a scene's .yaml file",
+        ),
+        (
+            "cube.mat",
+            "unknown scene; choose IN, UP, KSC, SV, SA, BO, PC or name a scene's .yaml file",
+        ),
     ],
 )
 def test_no_scene_file(tmp_path, name, message):
