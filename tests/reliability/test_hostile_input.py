@@ -125,8 +125,8 @@ def test_files_changed_at_random(name, reader, tmp_path, often, tried):
 
 
 HOW = (
-    "valid .mat (5, 7.3), .npy, GeoTIFF, ENVI, HDF5, NetCDF, vector, scene and weights files changed "
-    "at random, and files made to run code, hang, crash or fill memory"
+    "valid .mat (5, 7.3), .npy, GeoTIFF, ENVI, HDF5, NetCDF, vector, scene and weights files "
+    "changed at random, and files made to run code, hang, crash or fill memory"
 )
 
 
