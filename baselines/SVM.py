@@ -41,6 +41,7 @@ from common.system.errors import InputError
 from common.system.files import write_file
 from common.tables.table_formats import csv_text
 from common.training.classifier import Task, Trained
+from common.training.cost import Cost
 
 DEFAULTS = Settings(
     model="SVM",
@@ -80,6 +81,7 @@ class SVM:
 
     def __init__(self, settings: Settings, scene: Scene) -> None:
         self.settings, self.scene = settings, scene
+        self.cost = Cost()  # of support vectors, not of learned parameters
         self.environment = describe_environment(torch.device("cpu")) | {
             "scikit-learn": sklearn.__version__,
             "precision": "fp64",

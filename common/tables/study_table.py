@@ -10,14 +10,13 @@ import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from common.reporting.figures import STYLE, class_names, encoded
+from common.reporting.figures import STYLE, class_handles, encoded, numbered_names
 from common.reporting.pictures import colour_labels
 from common.reporting.read_results import read_outcome
 from common.system.files import write_file
 from common.tables.methods import read_method
-from common.tables.paper_table import accuracies_csv, accuracy_table
+from common.tables.paper_table import accuracies_csv, method_tables
 from common.tables.table_formats import NONE, Table, csv_text, latex, markdown
 
 FIGURES = {"oa": "OA %", "aa": "AA %", "kappa": "κ × 100"}
@@ -65,7 +64,7 @@ def write_study(out: Path, name: str, source: str, scenes: dict[str, list[Row]])
         tables.append(comparison_table(name, scene, rows))
         if done := [row for row in rows if not row.absent]:
             methods = _methods(done)
-            tables.append(accuracy_table(methods))
+            tables += method_tables(methods)
             write_file(out / f"{scene}_classes.csv", accuracies_csv(methods))
     write_file(out / "table.md", markdown(tables))
     write_file(out / "table.tex", latex(tables))
@@ -154,7 +153,7 @@ def maps_figure(rows: Sequence[Row]) -> Figure | None:
         label_map = np.asarray(outcome.classified[0].label_map)
         title = f"{name}, {100 * outcome.report['oa'][0]:.2f} %" if outcome.report["oa"] else name
         panels[title] = colour_labels(label_map, outcome.colours)
-    return _side_by_side(panels, class_names(first), first.colours)
+    return _side_by_side(panels, numbered_names(first), first.colours)
 
 
 def _side_by_side(
@@ -173,10 +172,7 @@ def _side_by_side(
         for axis, (title, picture) in zip(axes, panels.items(), strict=False):
             axis.imshow(picture, interpolation="nearest")
             axis.set_title(title, fontsize=7)
-        handles = [
-            Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=f"{n} {name}")
-            for n, (name, colour) in enumerate(zip(names, colours, strict=True), 1)
-        ]
+        handles = class_handles(names, colours)
         style = {"frameon": False, "fontsize": 6.5, "ncols": 4}
         figure.legend(handles=handles, loc="outside lower center", **style)
     return figure

@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -31,7 +30,8 @@ from common.system.errors import InputError
 from common.training.attention_maps import weights_per_class
 from common.training.checkpoint import Checkpoint
 from common.training.classifier import Task, Trained
-from common.training.history import Epoch, write_history
+from common.training.cost import network_cost
+from common.training.history import Epoch, read_pretraining_seconds, write_history
 from common.training.predict import classify
 from common.training.pretraining import pretrain
 from common.training.progress import epoch_progress
@@ -79,6 +79,7 @@ class NetworkClassifier:
         if "patch_size" in inspect.signature(network).parameters:  # it is made for one size
             self.arguments["patch_size"] = 2 * settings.patch + 1
         self.network = network
+        self.cost = network_cost(network, self.arguments, settings.patch)
         self.recipe = fitting_recipe(settings, network, self.arguments, self.patches)
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
@@ -98,13 +99,11 @@ class NetworkClassifier:
 
     def _fit_together(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Train several networks at once, or one."""
-        start = time.perf_counter()
         with contextlib.ExitStack() as bars:
             trainings = [self._training(task, bars) for task in tasks]
             ends = run_side_by_side(trainings) if len(trainings) > 1 else [run(trainings[0])]
-        seconds = (time.perf_counter() - start) / len(tasks)
         results = [
-            self._result(task, training, end, seconds)
+            self._result(task, training, end)
             for task, training, end in zip(tasks, trainings, ends, strict=True)
         ]
         for result in results:
@@ -132,7 +131,7 @@ class NetworkClassifier:
         )
 
     def _result(
-        self, task: Task, training: Training, end: DivergenceError | None, seconds: float
+        self, task: Task, training: Training, end: DivergenceError | None
     ) -> Trained | DivergenceError:
         """Keep what a training gave; return what ended it before its time, if that is so."""
         progress = training.progress
@@ -141,10 +140,11 @@ class NetworkClassifier:
             self._keep(task, training.model, progress.history)
         if end is not None:
             return end
+        pretraining = read_pretraining_seconds(task.directory)
         return Trained(
             functools.partial(classify, training.model, self.patches),
             len(progress.history),
-            seconds,
+            pretraining + sum(epoch.seconds for epoch in progress.history),
             functools.partial(weights_per_class, training.model, self.patches, self.scene.classes),
         )
 

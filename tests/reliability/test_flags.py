@@ -31,6 +31,7 @@ from common.system.device import describe_environment
 from common.system.files import REPOSITORY
 from common.tables import paper_table, readme_tables
 from common.training.classifier import Trained
+from common.training.cost import Cost
 from figs import make_figures
 from tests.forked import run_program
 
@@ -313,6 +314,7 @@ class Majority:
 
     def __init__(self, settings, scene) -> None:
         self.scene, self.environment = scene, describe_environment(torch.device("cpu"))
+        self.cost = Cost()
 
     def fit(self, tasks) -> Iterator[Trained]:
         for task in tasks:
