@@ -238,10 +238,11 @@ def _add_key(
     elif title in shades:
         low, high, unit = shades[title]
         scale = ScalarMappable(Normalize(low, high), "cividis")
-        bar = figure.colorbar(
-            scale, ax=axis, orientation="horizontal", fraction=0.05, pad=0.02, ticks=[low, high]
-        )
-        bar.ax.set_xticklabels([f"{low:.3g}{unit}", f"{high:.3g}{unit}"], fontsize=6)
+        below = axis.inset_axes((0, -0.09, 1, 0.05))  # which leaves the map its size
+        bar = figure.colorbar(scale, cax=below, orientation="horizontal", ticks=[low, high])
+        labels = bar.ax.set_xticklabels([f"{low:.3g}{unit}", f"{high:.3g}{unit}"], fontsize=6)
+        for label, side in zip(labels, ("left", "right"), strict=True):
+            label.set_horizontalalignment(side)
         bar.ax.tick_params(length=0, pad=1)
         bar.ax.set_xlabel("pale grey: not classified", fontsize=6, labelpad=-6)
         bar.outline.set_linewidth(0.3)

@@ -175,7 +175,7 @@ def _maps(outcome: Outcome, panels: dict[str, np.ndarray]) -> list[dict]:
             "png": base64.b64encode(png(picture)).decode(),
             "width": picture.shape[1],
             "height": picture.shape[0],
-            "keys": list(KEYS.get(title, {}).items()),
+            "meanings": list(KEYS.get(title, {}).items()),
             "shades": _shades(*shades[title]) if title in shades else None,
         }
         for title, picture in panels.items()

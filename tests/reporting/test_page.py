@@ -215,7 +215,7 @@ def test_each_map_has_its_own_legend(results):
         if axis.get_legend()
     }
     assert own == {"errors": ["right", "wrong"], "split": ["training", "validation", "test"]}
-    bars = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
+    bars = [bar for axis in figure.axes for bar in axis.child_axes]
     ends = [[tick.get_text() for tick in axis.get_xticklabels()] for axis in bars]
     assert ends == [["0.111", "1"], ["0 %", "50 %"]]
     assert all("not classified" in axis.get_xlabel() for axis in bars)
