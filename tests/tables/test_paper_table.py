@@ -102,7 +102,7 @@ def test_markdown_table(pair, capsys):
         "| OA |  | **87.50 ± 6.25** | 75.00 ± 0.00 |",
         "| AA |  | **87.50 ± 6.25** | 75.00 ± 0.00 |",
         "| κ × 100 |  | **75.00 ± 12.50** | 50.00 ± 0.00 |",
-        "| F1, macro |  | **87.30 ± 6.45** | 74.21 ± 0.79 |",
+        "| F1, macro |  | **87.15 ± 6.58** | 73.97 ± 0.63 |",
     ]
     assert "- Iterations: 2." in lines
     assert "- Settings that differ: recipe." in lines
@@ -206,7 +206,9 @@ def test_bold_is_the_best_as_printed(tmp_path):
         for name, wrong in {"a": [0], "b": [8], "c": [0, 8]}.items()
     ]
     methods[1].mean[3:5] += (4e-5, 6e-5)  # OA and AA: 93.754 and 93.756 %
-    assert best_cells(methods) == {(0, 1), (1, 0), (3, 0), (3, 1), (4, 1), (5, 0), (5, 1)}
+    assert best_cells(methods) == {
+        *((0, 1), (1, 0), (3, 0), (3, 1), (4, 1), (5, 0), (5, 1), (6, 0), (6, 1))
+    }
     assert best_cells(methods[:1]) == set()
 
 

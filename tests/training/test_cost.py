@@ -12,6 +12,7 @@ from baselines.CNN import CNN
 from common.training.cost import Cost, network_cost
 from SSRN.SPC import SPC
 from SSRN.SSRN import SSRN
+from tests.networks.HybridSN import HybridSN
 from tests.networks.own_networks import Custom, Mixture, Spectrum, Transformer
 
 ARGUMENTS = {"bands": 60, "classes": 5}
@@ -36,8 +37,7 @@ def by_hand(model: nn.Module, half_width: int) -> int:
 
 @pytest.mark.parametrize(("network", "half_width"), [(SSRN, 2), (SSRN, 3), (SPC, 2), (CNN, 13)])
 def test_patches_are_counted_layer_by_layer(network, half_width):
-    arguments = ARGUMENTS | ({"patch_size": 27} if network is CNN else {})
-    cost, model = network_cost(network, arguments, half_width), network(**arguments)
+    cost, model = network_cost(network, ARGUMENTS, half_width), network(**ARGUMENTS)
     assert cost.macs_per_pixel == by_hand(model, half_width)
     assert cost.parameters == sum(p.numel() for p in model.parameters())
 
@@ -50,7 +50,7 @@ def test_it_is_the_sum_of_pytorchs_own_counter():
 
 def test_what_patches_share_is_counted_once():
     """Of a patch of SSRN the spectral half sees 49 pixels and the stem 25 windows."""
-    model = SSRN(**ARGUMENTS)
+    model = SSRN(**ARGUMENTS).eval()
     spectral = by_hand_of(model.spectral, torch.zeros(1, 1, 1, 1, 60))
     stem = by_hand_of(model.spatial_stem, torch.zeros(1, 1, 3, 3, 128))
     cost = network_cost(SSRN, ARGUMENTS, 3)
@@ -70,6 +70,11 @@ def test_random_numbers_are_left_alone():
     torch.manual_seed(3)
     network_cost(SSRN, ARGUMENTS, 2)
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_network_made_for_one_size_of_patches():
+    arguments = ARGUMENTS | {"patch_size": 9}
+    assert network_cost(HybridSN, arguments, 4).macs_per_pixel == by_hand(HybridSN(**arguments), 4)
 
 
 @pytest.mark.parametrize("network", [Custom, Mixture, Spectrum, Transformer])
