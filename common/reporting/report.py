@@ -246,12 +246,12 @@ def intervals(report: dict) -> list[tuple[str, str, str]]:
 
 def costs(report: dict) -> dict[str, str]:
     """What the classifier costs, by title in words: those figures that the report has."""
-    memory = "of the GPU" if report["environment"]["device"].startswith("cuda") else "of memory"
+    on_gpu = report["environment"]["device"].startswith("cuda")
     titles = {
         "parameters": ("learned parameters", "{:,}"),
         "macs_per_pixel": ("multiply-adds per pixel, patches", "{:,}"),
         "macs_per_pixel_dense": ("multiply-adds per pixel, dense", "{:,}"),
-        "peak_memory_mb": (f"peak {memory}, MB", "{:,.0f}"),
+        "peak_memory_mb": (f"peak memory{' of the GPU' * on_gpu}, MB", "{:,.0f}"),
     }
     known = {key: titles[key] for key in titles if is_known(report.get(key))}
     return {title: form.format(report[key]) for key, (title, form) in known.items()}

@@ -22,6 +22,7 @@ from common.system.flags import file_name
 from common.system.provenance import sha256_of_files, with_output
 
 LARGEST_REPORT = 1 << 28  # bytes
+OTHER_FOLDERS = ("common", "tests", "figs", "benchmarks")  # which hold no training scripts
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Command:
         """
         *_, folder, name = (self.directory / self.script).resolve().parts
         path = REPOSITORY / folder / name
-        if folder == "common" or path.suffix != ".py" or not path.is_file():
+        if folder in OTHER_FOLDERS or path.suffix != ".py" or not path.is_file():
             raise InputError(
                 f"--run: {self.script} is no training script of this repository; leave --run out, "
                 f"and type the command yourself"

@@ -79,7 +79,7 @@ def test_text_says_all_of_it(report):
     text = report_text(report)
     for title in (
         "accuracy %", "precision %", "F1 %", "F1 % (macro", "learned parameters",
-        "multiply-adds per pixel, patches", "training, s per epoch", "peak of memory, MB",
+        "multiply-adds per pixel, patches", "training, s per epoch", "peak memory, MB",
         "OA %, 95 % interval over iterations", "OA %, 95 % interval over ground",
     ):  # fmt: skip
         assert title in text

@@ -4,9 +4,11 @@ import json
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+import common.reporting.rerun
 from common.reporting.rerun import main
 from common.system.files import REPOSITORY
 from tests.results import bits
@@ -79,10 +81,12 @@ def test_what_differs_here_is_told(results, tmp_path, toy_data, capsys):
         "python /tmp/SSRN/other.py",
         "bash -c 'true #.py'",
         "python common/__main__.py",
+        "python benchmarks/run.py",
     ],
 )
 def test_no_other_program_is_run(command, results, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was run"))
+    not_to_be_run = SimpleNamespace(run=lambda *_, **__: pytest.fail("it was run"))
+    monkeypatch.setattr(common.reporting.rerun, "subprocess", not_to_be_run)
     path = changed(results, tmp_path, command=command, directory=str(REPOSITORY))
     assert main([path, "--run"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
