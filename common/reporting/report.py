@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -16,7 +15,7 @@ from common.scenes.scene import Scene
 from common.scenes.scene_file import SCENES
 from common.settings import Settings
 from common.system.errors import InputError
-from common.system.provenance import loaded_packages, sha256_of_files, typed_command
+from common.system.provenance import TYPED_IN, loaded_packages, sha256_of_files, typed_command
 from common.training.cost import Cost
 
 SUMMARISED = ("oa", "aa", "kappa", "aa_users", "f1_macro")
@@ -79,7 +78,7 @@ def build_report(
         "dataset": scene.key,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": typed_command(),
-        "directory": os.getcwd(),
+        "directory": TYPED_IN,
         "settings": asdict(settings),
         "environment": environment,
         "packages": loaded_packages(),

@@ -1,5 +1,6 @@
 """What a result was made with: the command, the packages, the files."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -8,6 +9,11 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+
+try:
+    TYPED_IN = os.getcwd()
+except OSError:  # it has been removed
+    TYPED_IN = ""
 
 
 def typed_command() -> str:
@@ -37,15 +43,24 @@ def _without_value(words: list[str], flag: str) -> list[str]:
 
 
 def loaded_packages() -> dict[str, str]:
-    """Versions, by name, of the installed packages of which this process has loaded something."""
-    loaded = {name.partition(".")[0] for name in sys.modules}
+    """Versions, by name, of the installed packages of which this process has loaded something.
+
+    Those are left out that are installed in a way that cannot be read.
+    """
+    loaded = {name.partition(".")[0] for name in list(sys.modules)}
     names = {name for module in loaded for name in _packages_of_modules().get(module, ())}
-    return {name: metadata.version(name) for name in sorted(names, key=str.lower)}
+    versions = {}
+    for name in sorted(names, key=str.lower):
+        with contextlib.suppress(Exception):  # no result is lost for a damaged installation
+            versions[name] = metadata.version(name)
+    return versions
 
 
 @functools.cache
 def _packages_of_modules() -> dict[str, list[str]]:
-    return dict(metadata.packages_distributions())
+    with contextlib.suppress(Exception):
+        return dict(metadata.packages_distributions())
+    return {}
 
 
 def sha256_of_files(paths: Iterable[Path]) -> dict[str, str]:
