@@ -286,7 +286,6 @@ def _tables(report: dict) -> list[dict]:
             f"{part} pixels": " ".join(report["split"][f"{part}_sha256"])
             for part in ("train", "val", "test")
         },
-        "Packages": report.get("packages", {}),
     }
     return [
         {"title": title, "rows": [(k, str(v)) for k, v in rows.items() if v is not None]}
@@ -301,12 +300,14 @@ def _settings(settings: dict, split: dict) -> dict:
 
 def _origin(report: dict) -> dict[str, str | None]:
     """The command and where it was typed, and what it was made from."""
+    packages = [f"{name} {version}" for name, version in report.get("packages", {}).items()]
     return {
         "command": report.get("command"),
         "typed in": report.get("directory"),
         "commit": report["environment"].get("commit"),
         "date": report["date"],
         "scene read from": report["source"],
+        "packages": ", ".join(packages) or None,
     }
 
 
