@@ -74,8 +74,8 @@ def run_script(
             if settings.weights is None:
                 train_and_test(make_classifier, settings)
             else:
-                tell_unused(vars(build_parser(defaults).parse_args(arguments)))
                 use_weights(settings)
+                tell_unused(vars(build_parser(defaults).parse_args(arguments)))
 
     go_on = (
         "; go on with the same command, the --out that it named, and --resume (with --weights: "
