@@ -228,7 +228,7 @@ def _asked(scene: Scene, wanted: str, start: int, stop: int) -> np.ndarray:
     """Which pixels of some rows are to be mapped: bool (pixels,)."""
     if wanted == "all":
         cube, bands = scene.read_rows(start, stop), scene.bands.used
-        return valid_pixels(cube, scene.nodata, scene.source, start, bands).ravel()
+        return valid_pixels(cube, scene.nodata, scene.source, start, bands, scene.stored).ravel()
     return (scene.labels[start:stop].ravel() > 0) & (wanted == "labelled")
 
 

@@ -254,8 +254,8 @@ def scene_patches(
 
     cube = scene.read_rows(rows.start, rows.stop)
     if scene.nodata_unstated:
-        check_for_unstated_nodata(scene.key, cube, rows.start)
-    valid_pixels(cube, scene.nodata, scene.source, rows.start, scene.bands.used)
+        check_for_unstated_nodata(scene.key, cube, scene.nodata, rows.start, scene.stored)
+    valid_pixels(cube, scene.nodata, scene.source, rows.start, scene.bands.used, scene.stored)
     return Patches.of_cube(cube, half_width, device, preprocess)
 
 
