@@ -107,9 +107,10 @@ def read_study(path: Path) -> Study:
 def _run(path: Path, method: str, command: str, scene: str, flags: str) -> Run:
     """Read one run's flags as its script does."""
     try:
-        (script, *own), given = shlex.split(command), shlex.split(flags)
-    except ValueError as error:  # a quote that is not closed, or no script at all
+        words, given = shlex.split(command), shlex.split(flags)
+    except ValueError as error:  # a quote that is not closed
         raise InputError(f"{path}: {method}: {command} {flags}: {error}") from error
+    script, *own = words or [""]
     file = REPOSITORY / script
     module = script.removesuffix(".py").replace("/", ".")
     if not file.is_file() or not script.endswith(".py"):
