@@ -159,15 +159,14 @@ def compared_tables(published: Path) -> str:
     """Markdown tables of the systems of the SSRN paper beside its figures, and its authors' run."""
     study = yaml.safe_load((REPOSITORY / "studies" / "ssrn_paper_fast.yaml").read_text("utf-8"))
     figures = study["published"]["IN"]
-    rows = [
-        Row(method, "", published / name, published=tuple(figures[method]))
-        for method, name in COMPARED.items()
-    ]
+
+    def row(method: str, name: str, theirs: tuple) -> Row:
+        there = (published / name / "report.json").is_file()
+        return Row(method, "", published / name, "" if there else f"no {name}", theirs)
+
+    rows = [row(method, name, tuple(figures[method])) for method, name in COMPARED.items()]
     maps = Published(study["published"]["source"], study["published"]["pixels"])
-    authors = [
-        Row(method, "", published / name, published=(99.44, None, None))
-        for method, name in AUTHORS.items()
-    ]
+    authors = [row(method, name, (99.44, None, None)) for method, name in AUTHORS.items()]
     record = Published("the authors' record of one run")
     return markdown(
         [
