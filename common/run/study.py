@@ -25,6 +25,7 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +37,13 @@ from common.run.cli import read_settings
 from common.scenes.scene import data_directory, missing_files
 from common.settings import Settings
 from common.system.errors import InputError, OneLineParser, run_program
-from common.system.files import REPOSITORY, check_is_file
+from common.system.files import REPOSITORY, check_is_file, locked
 from common.system.flags import file_name
 from common.tables.study_table import PIXELS, Published, Row, write_study
 
 KEYS = ("name", "flags", "scenes", "methods", "published")
 LARGEST_FILE = 1 << 17  # bytes
+WAIT = 1.0  # seconds between two looks at a run that another process is making
 STOPPED = (130, 143, -2, -9, -15)  # exit status of a run that was interrupted, or killed
 
 
@@ -157,11 +159,10 @@ def carry_out(study: Study, runs: Path, out: Path) -> None:
         title = f"[{number}/{len(study.runs)} {run.method} on {run.scene}]"
         if missing := missing_files(run.scene, data_directory(run.settings.data_dir)):
             absent[run.scene, run.method] = f"{missing[0].name} missing"
-        elif not finished_report(run.directory(runs), run.settings.iter):
-            if reason := _train(run, run.directory(runs), title):
-                absent[run.scene, run.method] = reason
-        else:
+        elif _is_finished(run, run.directory(runs), title):
             print(f"{title} finished already", file=sys.stderr)
+        elif reason := _train(run, run.directory(runs), title):
+            absent[run.scene, run.method] = reason
     scenes: dict[str, list[Row]] = {}
     for run in study.runs:
         figures = study.figures.get(run.scene, {}).get(run.method, (None, None, None))
@@ -171,6 +172,23 @@ def carry_out(study: Study, runs: Path, out: Path) -> None:
         scenes.setdefault(run.scene, []).append(row)
     write_study(out, study.name, study.published, scenes)
     print(f"Results: {out}, to look at: study.html")
+
+
+def _is_finished(run: Run, directory: Path, title: str) -> bool:
+    """Whether there is nothing to do, once no other process is making the same run.
+
+    That may be one of another study's, or one that a study left behind when it was killed.
+    """
+    told = False
+    while directory.is_dir() and not finished_report(directory, run.settings.iter):
+        with locked(directory / ".lock") as alone:
+            if alone:
+                return False
+        if not told:
+            print(f"{title} waits for another process that is making this run", file=sys.stderr)
+        told = True
+        time.sleep(WAIT)
+    return directory.is_dir()
 
 
 def _train(run: Run, directory: Path, title: str) -> str:

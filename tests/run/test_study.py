@@ -1,10 +1,12 @@
 """A study makes every run once, goes on where it stopped, and says what it could not run."""
 
+import contextlib
 import csv
 import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -13,7 +15,7 @@ import yaml
 
 from common.reporting.read_results import read_outcome
 from common.run.study import main, read_study
-from common.system.files import REPOSITORY
+from common.system.files import REPOSITORY, locked
 from common.tables.study_table import Published, Row, comparison_table, maps_figure, scores_of_maps
 from tests.tables.test_paper_table import LABELS, change_report, write_results
 
@@ -86,6 +88,19 @@ def test_an_interrupted_study_goes_on(study):
     assert "go on with the same command" in last
     assert main(command(study)) == 0
     assert (study / "out" / "study.html").is_file()
+
+
+def test_waits_for_another_process_that_makes_the_same_run(study, capsys, monkeypatch):
+    monkeypatch.setattr("common.run.study.WAIT", 0.05)
+    directory = read_study(study / "two.yaml").runs[0].directory(study / "runs")
+    directory.mkdir(parents=True)
+    with contextlib.ExitStack() as other:
+        assert other.enter_context(locked(directory / ".lock"))
+        threading.Timer(0.5, other.close).start()
+        assert main(command(study)) == 0
+    said = capsys.readouterr().err
+    assert said.count("[1/4 SVM on UP] waits for another process") == 1
+    assert (directory / "report.json").is_file()
 
 
 @pytest.fixture
