@@ -15,11 +15,12 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.svm import SVC
 
 from baselines.SVM import DEFAULTS, GAMMA, SVM, C, stratified_folds
+from common.reporting.page import write_page
 from common.run.cli import run_script
 from common.samples.random_split import random_split
 from common.system.errors import InputError
 from common.system.files import REPOSITORY
-from common.tables.methods import read_methods
+from common.tables.methods import read_methods, with_distinct_names
 from common.tables.paper_table import comparability_notes
 from common.tables.readme_tables import read_reports, results_table, splits_table
 from SSRN import SSRN
@@ -236,6 +237,11 @@ def test_patches_are_searched_for_by_their_distances(toy_data, tmp_path, monkeyp
     same = machine.predict(patches[split.test]) == label_map.ravel()[split.test]
     assert same.mean() > 0.995
 
+    write_page(out)
+    assert "patch" in (out / "report.html").read_text("utf-8")
+    (method,) = with_distinct_names(read_methods([out]))
+    assert method.name == "SVM"
+
 
 def test_stands_in_tables_beside_a_network(results, tmp_path):
     report = read_report(results)
@@ -258,6 +264,16 @@ def test_row_of_another_split_is_in_the_table_of_splits(results, tmp_path):
     reports = read_reports(tmp_path)
     assert "| `disjoint` | SVM, `--per-class 5` |" in splits_table(reports)
     assert "SVM" not in results_table(reports)
+
+
+def test_row_of_the_authors_split_is_among_the_random_ones(results, tmp_path):
+    report = read_report(results)
+    report["settings"] |= {"split": "authors", "input": "patch"}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "report.json").write_text(json.dumps(report), "utf-8")
+    reports = read_reports(tmp_path)
+    assert "| SVM, `--input patch --split authors` |" in results_table(reports)
+    assert "SVM" not in splits_table(reports)
 
 
 def test_runs_from_another_folder(toy_data, tmp_path):
