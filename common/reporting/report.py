@@ -68,6 +68,7 @@ def build_report(
         "scene_name": scene.name,
         "shape": list(scene.cube.shape),
         "left_out_bands": list(scene.bands.left_out),
+        "preprocessing": _preprocessing_entry(settings, scene.cube.shape[2]),
         "notes": list(scene.notes),
         "class_names": list(scene.class_names),
         "class_colours": list(scene.colours),
@@ -82,6 +83,53 @@ def build_report(
         "test_seconds": [it.test_seconds for it in iterations],
         "split": _split_entry(scene, settings.patch, [it.split for it in iterations]),
     }
+
+
+def _preprocessing_entry(settings: Settings, bands: int) -> dict:
+    kind = settings.preprocess
+    return {
+        "kind": kind,
+        "components": (settings.components or bands) if kind == "pca" else None,
+        "fitted_on": None if kind == "none" else settings.fit_on,
+    }
+
+
+def preprocessing_in_words(report: dict) -> str:
+    """Say what was fitted on what; nothing of a report that does not hold it."""
+    if "preprocessing" not in report:
+        return ""
+    kind, components, fitted_on = report["preprocessing"].values()
+    bands = report["shape"][2]
+    kinds = {
+        "pca": f"PCA, {'all' if components == bands else f'{components} of'} {bands} components",
+        "standardise": "each band standardised",
+        "centre": "each band centred",
+        "range": "values from 0 to 1",
+    }
+    if fitted_on is None:
+        return "none"
+    least = min(map(sum, report["split"]["train_per_class"]))
+    few = (
+        f"; PCA of {least} pixels gives {least - 1} of them, the others are 0"
+        if kind == "pca" and fitted_on == "train" and components >= least > 0
+        else ""
+    )
+    trained = "trained_with" not in report
+    pixels = {
+        "scene": "the whole scene, test pixels included" if trained else "its whole scene",
+        "train": "the training pixels only" + (", in each iteration" if trained else ""),
+    }
+    return f"{kinds.get(kind, kind)}, fitted on {pixels.get(fitted_on, fitted_on)}{few}"
+
+
+def start_in_words(report: dict) -> str:
+    """Say what training started from; nothing where it started from random weights."""
+    if "started_from" not in report:
+        return ""
+    origin = report["started_from"]
+    last = ", with a new last layer" if origin["new_last_layer"] else ""
+    scene = f", trained on {origin['scene']}" if origin["scene"] else ""
+    return f"{origin['file']}{scene}{last} (SHA-256 {origin['sha256'][:12]}…)"
 
 
 def _split_entry(scene: Scene, half_width: int, splits: list[Split]) -> dict:
@@ -186,9 +234,10 @@ def _headline(report: dict) -> list[str]:
     iterations = f"{done} of {asked} iterations" if done < asked else f"iterations: {done}"
     flags = ("input", "recipe", "preprocess", "epoch", "patch", "kernel", "valid_split")
     flags += ("per_class", "validation", "optimizer", "lr", "lr_decay", "batch_size")
-    without_effect = set()
+    flags += ("class_weights",) if shown.get("class_weights") == "balanced" else ()
+    without_effect = {"preprocess"} if "preprocessing" in report else set()
     if shown.get("per_class") or not isinstance(shown["split"], str):
-        without_effect = {"valid_split"}
+        without_effect |= {"valid_split"}
     given = [
         f"{flag} {shown[flag]}"
         for flag in flags
@@ -204,6 +253,8 @@ def _headline(report: dict) -> list[str]:
         if leaks
         else []
     )
+    inputs = {"preprocessing": preprocessing_in_words(report)}
+    inputs |= {"started from": start_in_words(report)}
     words = {"train": "training", "val": "validation", "test": "test"}
     counts = ", ".join(f"{split_count(split, part)} {word}" for part, word in words.items())
     tested = [f"pixels: {counts}", "; ".join([f"split: {split_name(shown, split)}", *leak])]
@@ -211,6 +262,7 @@ def _headline(report: dict) -> list[str]:
         f"{report['model']}{attention} on {report['dataset']}, {what}{_seeds(report)}",
         *(tested if report["oa"] else ["no ground truth: mapped only"]),
         *report.get("notes", []),
+        *(f"{name}: {text}" for name, text in inputs.items() if text),
         f"{said} {', '.join(given)}",
         f"{report['date']}, {environment['device']} ({environment['device_name']}, "
         f"{environment['threads']} threads), {environment.get('precision', 'fp32')}, "

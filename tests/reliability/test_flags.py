@@ -312,7 +312,8 @@ class Majority:
     """The simplest classifier: whatever is not trained on is of the commonest class."""
 
     def __init__(self, settings, scene) -> None:
-        self.scene, self.environment = scene, describe_environment(torch.device("cpu"))
+        self.scene, self.facts = scene, {}
+        self.environment = describe_environment(torch.device("cpu"))
 
     def fit(self, tasks) -> Iterator[Trained]:
         for task in tasks:
