@@ -34,6 +34,7 @@ from common.scenes.nodata import has_data
 from common.scenes.scene import Scene, load_scene
 from common.settings import Settings
 from common.system.errors import InputError
+from common.system.files import check_is_file
 from common.system.memory import give_back_memory, keep_freed_memory
 from common.training.classifier import Classifier, Task, Trained
 from common.training.predict import most_probable
@@ -58,6 +59,8 @@ def train_and_test(
     """
     keep_freed_memory()
     out = output_directory(settings)
+    if settings.start_from is not None:  # before the scene is read
+        check_is_file(Path(settings.start_from), f"--start-from {settings.start_from}")
     maps = settings.split if isinstance(settings.split, tuple) else None
     scene = load_scene(settings.dataset, settings.data_dir, split_maps=maps)
     if not scene.classes:
