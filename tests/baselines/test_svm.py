@@ -291,7 +291,7 @@ def test_stands_in_tables_beside_a_network(results, tmp_path):
     report |= {"model": "SSRN", "settings": settings, "environment": {"precision": "bf16"}}
     (tmp_path / "report.json").write_text(json.dumps(report), "utf-8")
     notes = " ".join(comparability_notes(read_methods([results, tmp_path])))
-    assert "Settings that differ: precision." in notes
+    assert "Settings that differ: preprocess, fit on, precision." in notes
     header, _, *rows = results_table(read_reports(results.parent)).splitlines()
     cells = dict(zip(*(re.split(r" *\| *", row) for row in (header, *rows)), strict=True))
     assert (cells["network"], cells["precision"], cells["epochs"]) == ("SVM", "fp64", "–")

@@ -1,4 +1,4 @@
-"""``--components`` and ``--fit-on`` from training to maps: what was fitted goes with the weights."""
+"""``--components`` and ``--fit-on``: what was fitted goes with the weights to maps and ONNX."""
 
 import json
 from pathlib import Path

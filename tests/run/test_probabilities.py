@@ -55,9 +55,8 @@ def check(out: Path, classified: np.ndarray) -> None:
     assert (probabilities.shape, probabilities.dtype) == ((40, 36, 5), np.float32)
     np.testing.assert_array_equal(probabilities.any(axis=2), classified)
     np.testing.assert_allclose(probabilities[classified].sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_array_equal(
-        probabilities.argmax(axis=2) + 1, np.where(classified, label_map, 1)
-    )
+    labels = probabilities.argmax(axis=2) + 1
+    np.testing.assert_array_equal(labels[classified], label_map[classified])
     np.testing.assert_array_equal(probabilities.max(axis=2)[classified], confidence[classified])
     np.testing.assert_array_equal(label_map > 0, classified)
     np.testing.assert_array_equal(np.isfinite(confidence), classified)
