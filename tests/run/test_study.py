@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from common.run.study import main, read_study
+from common.scenes.scene_file import describe
 from common.system.files import REPOSITORY
 
 QUICK = "-e 1 -k 4 -p 2 --precision fp32"
@@ -89,6 +90,15 @@ def test_studies_share_a_run(study):
     other = STUDY | {"scenes": {"UP": "--seed 1331"}, "flags": "-i 1", "published": {}}
     (study / "other.yaml").write_text(yaml.safe_dump(other, sort_keys=False), "utf-8")
     assert {run.directory(study) for run in read_study(study / "other.yaml").runs} < one
+
+
+@pytest.mark.parametrize("path", (REPOSITORY / "studies").glob("*.yaml"), ids=lambda p: p.name)
+def test_studies_of_this_repository_can_be_run(path):
+    if "methods:" not in path.read_text("utf-8"):  # a scene of one of them
+        assert describe(str(path)).ground_truth is not None
+        return
+    runs = read_study(path).runs
+    assert len({run.directory(REPOSITORY) for run in runs}) == len(runs) > 1
 
 
 @pytest.mark.parametrize(
