@@ -22,12 +22,11 @@ from common.reporting.figures import (
 from common.reporting.pictures import png
 from common.reporting.read_results import Outcome, read_outcome
 from common.reporting.report import (
+    inputs_in_words,
     numbers_in_maps,
     percent,
-    preprocessing_in_words,
     split_count,
     split_name,
-    start_in_words,
 )
 from common.system.errors import OneLineParser, damage_in_one_line, run_program
 from common.system.files import write_file
@@ -125,9 +124,7 @@ def _subtitle(report: dict) -> list[str]:
         ]
     else:
         lines += [f"no ground truth: mapped only; {report['date'][:10]}"]
-    inputs = {"preprocessing": preprocessing_in_words(report)}
-    inputs |= {"started from": start_in_words(report)}
-    return lines + [f"{name}: {text}" for name, text in inputs.items() if text]
+    return lines + inputs_in_words(report)
 
 
 def _seeds(report: dict, settings: dict) -> str:

@@ -94,42 +94,45 @@ def _preprocessing_entry(settings: Settings, bands: int) -> dict:
     }
 
 
-def preprocessing_in_words(report: dict) -> str:
-    """Say what was fitted on what; nothing of a report that does not hold it."""
-    if "preprocessing" not in report:
-        return ""
-    kind, components, fitted_on = report["preprocessing"].values()
-    bands = report["shape"][2]
+def inputs_in_words(report: dict) -> list[str]:
+    """Say what was fitted on what, and which weights training started from, as far as is known."""
+    lines = []
+    if "preprocessing" in report:
+        lines.append(f"preprocessing: {_preprocessing_in_words(report)}")
+    if "started_from" in report:
+        origin = report["started_from"]
+        last = ", with a new last layer" if origin["new_last_layer"] else ""
+        scene = f", trained on {origin['scene']}" if origin["scene"] else ""
+        checksum = f"(SHA-256 {origin['sha256'][:12]}…)"
+        lines.append(f"started from: {origin['file']}{scene}{last} {checksum}")
+    return lines
+
+
+def _preprocessing_in_words(report: dict) -> str:
+    fitted, bands = report["preprocessing"], report["shape"][2]
+    kind, components, fitted_on = fitted["kind"], fitted["components"], fitted["fitted_on"]
+    if fitted_on is None:
+        return "none"
     kinds = {
         "pca": f"PCA, {'all' if components == bands else f'{components} of'} {bands} components",
         "standardise": "each band standardised",
         "centre": "each band centred",
         "range": "values from 0 to 1",
     }
-    if fitted_on is None:
-        return "none"
-    least = min(map(sum, report["split"]["train_per_class"]))
-    few = (
-        f"; PCA of {least} pixels gives {least - 1} of them, the others are 0"
-        if kind == "pca" and fitted_on == "train" and components >= least > 0
-        else ""
-    )
-    trained = "trained_with" not in report
     pixels = {
-        "scene": "the whole scene, test pixels included" if trained else "its whole scene",
-        "train": "the training pixels only" + (", in each iteration" if trained else ""),
+        "scene": "the whole scene, test pixels included",
+        "train": "each iteration's training pixels only",
     }
-    return f"{kinds.get(kind, kind)}, fitted on {pixels.get(fitted_on, fitted_on)}{few}"
-
-
-def start_in_words(report: dict) -> str:
-    """Say what training started from; nothing where it started from random weights."""
-    if "started_from" not in report:
-        return ""
-    origin = report["started_from"]
-    last = ", with a new last layer" if origin["new_last_layer"] else ""
-    scene = f", trained on {origin['scene']}" if origin["scene"] else ""
-    return f"{origin['file']}{scene}{last} (SHA-256 {origin['sha256'][:12]}…)"
+    if "trained_with" in report:
+        pixels = {
+            "scene": "the whole scene that the network was trained on",
+            "train": "the network's training pixels only",
+        }
+    words = f"{kinds.get(kind, kind)}, fitted on {pixels.get(fitted_on, fitted_on)}"
+    least = min(map(sum, report["split"]["train_per_class"]))
+    if kind == "pca" and fitted_on == "train" and components >= least > 0:
+        words += f"; PCA of {least} pixels gives {least - 1} of them, the others are 0"
+    return words
 
 
 def _split_entry(scene: Scene, half_width: int, splits: list[Split]) -> dict:
@@ -253,8 +256,6 @@ def _headline(report: dict) -> list[str]:
         if leaks
         else []
     )
-    inputs = {"preprocessing": preprocessing_in_words(report)}
-    inputs |= {"started from": start_in_words(report)}
     words = {"train": "training", "val": "validation", "test": "test"}
     counts = ", ".join(f"{split_count(split, part)} {word}" for part, word in words.items())
     tested = [f"pixels: {counts}", "; ".join([f"split: {split_name(shown, split)}", *leak])]
@@ -262,7 +263,7 @@ def _headline(report: dict) -> list[str]:
         f"{report['model']}{attention} on {report['dataset']}, {what}{_seeds(report)}",
         *(tested if report["oa"] else ["no ground truth: mapped only"]),
         *report.get("notes", []),
-        *(f"{name}: {text}" for name, text in inputs.items() if text),
+        *inputs_in_words(report),
         f"{said} {', '.join(given)}",
         f"{report['date']}, {environment['device']} ({environment['device_name']}, "
         f"{environment['threads']} threads), {environment.get('precision', 'fp32')}, "

@@ -109,11 +109,9 @@ class NetworkClassifier:
 
     def _seen(self, pixels: np.ndarray) -> Seen:
         """Fit the preprocessing on some pixels, bool (rows, cols), and apply it to the scene."""
-        fitted = fit_preprocessing(self.settings, self.scene.cube, pixels)
-        rows = slice(0, len(self.scene.labels))
-        return Seen(
-            fitted, scene_patches(self.scene, rows, self.settings.patch, self.device, fitted)
-        )
+        scene, rows = self.scene, slice(0, len(self.scene.labels))
+        fitted = fit_preprocessing(self.settings, scene.cube, pixels)
+        return Seen(fitted, scene_patches(scene, rows, self.settings.patch, self.device, fitted))
 
     def _fit_together(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Train several networks at once, or one."""
@@ -174,14 +172,13 @@ class NetworkClassifier:
             save_weights(task.directory / "weights.pt", weights)
         if end is not None:
             return end
+        used = training.model, training.patches
         return Trained(
-            functools.partial(classify, training.model, training.patches),
+            functools.partial(classify, *used),
             len(progress.history),
             seconds,
-            functools.partial(probabilities, training.model, training.patches, self.scene.classes),
-            functools.partial(
-                weights_per_class, training.model, training.patches, self.scene.classes
-            ),
+            probabilities=functools.partial(probabilities, *used, self.scene.classes),
+            inspect=functools.partial(weights_per_class, *used, self.scene.classes),
         )
 
     def _checkpoint(self, task: Task) -> Checkpoint:

@@ -204,7 +204,7 @@ def test_the_training_pixels_are_standardised_as_ever(results):
     report = read_report(results)
     expected = {"kind": "standardise", "components": None, "fitted_on": "train"}
     assert report["preprocessing"] == expected
-    line = "preprocessing: each band standardised, fitted on the training pixels only"
+    line = "preprocessing: each band standardised, fitted on each iteration's training pixels only"
     assert line in (results / "report.txt").read_text("utf-8")
 
 

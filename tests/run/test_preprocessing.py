@@ -61,10 +61,8 @@ def test_the_report_says_what_was_fitted_on_what(results):
     _, out = results
     expected = {"kind": "pca", "components": 12, "fitted_on": "train"}
     assert read_report(out)["preprocessing"] == expected
-    line = (
-        "preprocessing: PCA, 12 of 60 components, fitted on the training pixels only, in each "
-        "iteration\n"
-    )
+    words = "PCA, 12 of 60 components, fitted on each iteration's training pixels only"
+    line = f"preprocessing: {words}\n"
     assert line in (out / "report.txt").read_text("utf-8")
 
 
@@ -79,6 +77,8 @@ def test_weights_map_with_what_they_were_trained_with(
     report = read_report(tmp_path / "again")
     assert report["confusion"] == [read_report(out)["confusion"][1]]
     assert report["preprocessing"] == read_report(out)["preprocessing"]
+    text = (tmp_path / "again" / "report.txt").read_text("utf-8")
+    assert "components, fitted on the network's training pixels only\n" in text
     labels = np.load(tmp_path / "again" / "gt.npy") > 0
     maps = [np.load(path / "map.npy") for path in (out / "run_1", tmp_path / "again" / "run_0")]
     np.testing.assert_array_equal(maps[0][labels], maps[1][labels])
@@ -144,7 +144,7 @@ def test_fewer_training_pixels_than_bands_are_told(toy_data, tmp_path):
         (["--preprocess", "none"], "none"),
         (
             ["--preprocess", "standardise", "--fit-on", "train"],
-            "each band standardised, fitted on the training pixels only, in each iteration",
+            "each band standardised, fitted on each iteration's training pixels only",
         ),
     ],
 )
