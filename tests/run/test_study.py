@@ -92,6 +92,19 @@ def test_studies_share_a_run(study):
     assert {run.directory(study) for run in read_study(study / "other.yaml").runs} < one
 
 
+def test_a_run_is_another_where_its_initial_weights_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    methods = {"SSRN": "SSRN/SSRN.py --start-from w.pt"}
+    study = STUDY | {"methods": methods, "scenes": {"UP": None}, "published": {}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), "utf-8")
+    found = set()
+    for content in (b"", b"1", b"2", b"1"):
+        (tmp_path / "w.pt").write_bytes(content)
+        (run,) = read_study(tmp_path / "study.yaml").runs
+        found.add(run.directory(tmp_path))
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize("path", (REPOSITORY / "studies").glob("*.yaml"), ids=lambda p: p.name)
 def test_studies_of_this_repository_can_be_run(path):
     if "methods:" not in path.read_text("utf-8"):  # a scene of one of them
