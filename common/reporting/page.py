@@ -21,7 +21,13 @@ from common.reporting.figures import (
 )
 from common.reporting.pictures import png
 from common.reporting.read_results import Outcome, read_outcome
-from common.reporting.report import numbers_in_maps, percent, split_count, split_name
+from common.reporting.report import (
+    inputs_in_words,
+    numbers_in_maps,
+    percent,
+    split_count,
+    split_name,
+)
 from common.system.errors import OneLineParser, damage_in_one_line, run_program
 from common.system.files import write_file
 from common.system.flags import file_name
@@ -42,6 +48,8 @@ MAP_NOTES = {
     "classification": "first iteration",
     "errors": "first iteration, labelled pixels",
     "confidence": "largest softmax, first iteration",
+    "second class": "second most probable, first iteration",
+    "margin": "largest softmax less the second, first iteration",
     "disagreement": "share of iterations outvoted",
     "split": "first iteration",
 }
@@ -116,7 +124,7 @@ def _subtitle(report: dict) -> list[str]:
         ]
     else:
         lines += [f"no ground truth: mapped only; {report['date'][:10]}"]
-    return lines
+    return lines + inputs_in_words(report)
 
 
 def _seeds(report: dict, settings: dict) -> str:
@@ -177,6 +185,8 @@ def _keys(outcome: Outcome, panels: dict[str, np.ndarray]) -> list[dict]:
     if "confidence" in panels:
         name = f"confidence: {1 / len(outcome.colours):.2f} to 1"
         keys.append({"kind": "shade", "colour": low, "name": name})
+    if "margin" in panels:
+        keys.append({"kind": "shade", "colour": low, "name": "margin: 0 to 1"})
     if "disagreement" in panels:
         name = f"disagreement: 0 to {100 * most_disagreement(outcome):.0f} %"
         keys.append({"kind": "shade", "colour": low, "name": name})

@@ -37,7 +37,7 @@ from common.run.cli import read_settings
 from common.scenes.scene import data_directory, missing_files
 from common.settings import Settings
 from common.system.errors import InputError, OneLineParser, run_program
-from common.system.files import REPOSITORY, check_is_file, locked
+from common.system.files import REPOSITORY, check_is_file, file_sha256, locked
 from common.system.flags import file_name
 from common.tables.study_table import PIXELS, Published, Row, write_study
 
@@ -61,6 +61,8 @@ class Run:
         """Where its results go: named after all that has an effect on them."""
         flags = dataclasses.asdict(self.settings)
         flags = {name: value for name, value in flags.items() if name not in WITHOUT_EFFECT}
+        if flags["start_from"] and Path(flags["start_from"]).is_file():
+            flags["start_from"] = file_sha256(Path(flags["start_from"]))
         digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:12]
         return runs / f"{self.settings.model}_{Path(self.scene).stem}_{digest}"
 

@@ -15,6 +15,7 @@ import yaml
 
 from common.reporting.read_results import read_outcome
 from common.run.study import main, read_study
+from common.scenes.scene_file import describe
 from common.system.files import REPOSITORY, locked
 from common.tables.study_table import Published, Row, comparison_table, maps_figure, scores_of_maps
 from tests.tables.test_paper_table import LABELS, change_report, write_results
@@ -174,6 +175,28 @@ def test_studies_share_a_run(study):
     other = STUDY | {"scenes": {"UP": "--seed 1331"}, "flags": "-i 1", "published": {}}
     (study / "other.yaml").write_text(yaml.safe_dump(other, sort_keys=False), "utf-8")
     assert {run.directory(study) for run in read_study(study / "other.yaml").runs} < one
+
+
+def test_a_run_is_another_where_its_initial_weights_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    methods = {"SSRN": "SSRN/SSRN.py --start-from w.pt"}
+    study = STUDY | {"methods": methods, "scenes": {"UP": None}, "published": {}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), "utf-8")
+    found = set()
+    for content in (b"", b"1", b"2", b"1"):
+        (tmp_path / "w.pt").write_bytes(content)
+        (run,) = read_study(tmp_path / "study.yaml").runs
+        found.add(run.directory(tmp_path))
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("path", (REPOSITORY / "studies").glob("*.yaml"), ids=lambda p: p.name)
+def test_studies_of_this_repository_can_be_run(path):
+    if "methods:" not in path.read_text("utf-8"):  # a scene of one of them
+        assert describe(str(path)).ground_truth is not None
+        return
+    runs = read_study(path).runs
+    assert len({run.directory(REPOSITORY) for run in runs}) == len(runs) > 1
 
 
 @pytest.mark.parametrize(
