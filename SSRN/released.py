@@ -29,6 +29,7 @@ from common.layers import spectral_length
 from common.recipe import with_recipe
 from common.reporting.report import build_report
 from common.reporting.results_folder import (
+    cleared_if_in_vain,
     output_directory,
     prepare_output,
     sole_writer,
@@ -42,11 +43,13 @@ from common.scenes.nodata import has_data
 from common.scenes.scene import Scene, load_scene
 from common.scenes.scene_file import SCENES, scene_name
 from common.settings import Settings
-from common.system.device import choose_device, make_deterministic
+from common.system.device import choose_device, make_deterministic, peak_memory_mb
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.flags import file_name
 from common.system.memory import keep_freed_memory, told_if_memory_is_short
+from common.system.provenance import typed_command
 from common.training.classifier import Trained
+from common.training.cost import network_cost
 from common.training.network_classifier import (
     build,
     check_patch,
@@ -211,49 +214,55 @@ def test_released(settings: Settings) -> dict:
     environment = network_environment(settings, device)
     with sole_writer(out):
         announce(scene, str(device), out)
-        prepare_output(out)
-        write_scene(out, scene)
-        preprocessing = fit_preprocessing(settings, scene.cube, has_data(scene.cube, scene.nodata))
-        rows, _, bands = scene.cube.shape
-        patches = scene_patches(scene, slice(0, rows), settings.patch, device, preprocessing)
-        arguments = {"bands": bands, "classes": scene.classes, "kernels": released.kernels}
-        model = build(released.network, arguments, "fp32", patches)
-        model.load_state_dict(released.state)
+        with cleared_if_in_vain(out):
+            prepare_output(out)
+            write_scene(out, scene)
+            preprocessing = fit_preprocessing(
+                settings, scene.cube, has_data(scene.cube, scene.nodata)
+            )
+            rows, _, bands = scene.cube.shape
+            patches = scene_patches(scene, slice(0, rows), settings.patch, device, preprocessing)
+            arguments = {"bands": bands, "classes": scene.classes, "kernels": released.kernels}
+            model = build(released.network, arguments, "fp32", patches)
+            model.load_state_dict(released.state)
 
-        labelled, right = np.flatnonzero(scene.labels), np.zeros(scene.labels.size, bool)
-        right[labelled] = predict(model, patches, labelled) == scene.labels.flat[labelled]
-        splits, notes = tests_of(released, trained_with, scene.labels, right)
-        weights = Weights(
-            model=settings.model,
-            network=arguments,
-            settings=dataclasses.asdict(trained_with),
-            seed=0,
-            class_names=list(scene.class_names),
-            colours=list(scene.colours),
-            bands=list(scene.bands.used),
-            file_bands=scene.bands.of,
-            wavelengths=list(scene.wavelengths or ()),
-            scene_name=scene.name,
-            scene_shape=list(scene.cube.shape),
-            labels_sha256=scene.labels_sha256(),
-            split=splits[0][1],
-            preprocessing=preprocessing,
-            state=released.state,
-            labels=list(scene.file_labels),
-        )
-        use = Trained(functools.partial(classify, model, patches), epochs=0, seconds=0.0)
-        iterations = []
-        for number, (seed, split) in enumerate(splits):
-            directory = out / f"run_{number}"
-            directory.mkdir(exist_ok=True)
-            iterations.append(test_and_map(scene, use, split, settings, directory))
-            weights = dataclasses.replace(weights, seed=seed, split=split)
-            save_weights(directory / "weights.pt", weights)
-        settings = dataclasses.replace(settings, iter=len(splits))
-        report = build_report(settings, scene, iterations, environment)
-        report["trained_with"] = weights.settings
-        report["seeds"], report["notes"] = [seed for seed, _ in splits], notes
-        write_report(out, report)
+            labelled, right = np.flatnonzero(scene.labels), np.zeros(scene.labels.size, bool)
+            right[labelled] = predict(model, patches, labelled) == scene.labels.flat[labelled]
+            splits, notes = tests_of(released, trained_with, scene.labels, right)
+            weights = Weights(
+                model=settings.model,
+                network=arguments,
+                settings=dataclasses.asdict(trained_with),
+                seed=0,
+                class_names=list(scene.class_names),
+                colours=list(scene.colours),
+                bands=list(scene.bands.used),
+                file_bands=scene.bands.of,
+                wavelengths=list(scene.wavelengths or ()),
+                scene_name=scene.name,
+                scene_shape=list(scene.cube.shape),
+                labels_sha256=scene.labels_sha256(),
+                split=splits[0][1],
+                preprocessing=preprocessing,
+                state=released.state,
+                labels=list(scene.file_labels),
+            )
+            use = Trained(functools.partial(classify, model, patches), epochs=0, seconds=0.0)
+            iterations = []
+            for number, (seed, split) in enumerate(splits):
+                directory = out / f"run_{number}"
+                directory.mkdir(exist_ok=True)
+                iteration = test_and_map(scene, use, split, settings, directory)
+                peak = peak_memory_mb(environment["device"])
+                iterations.append(dataclasses.replace(iteration, peak_memory_mb=peak))
+                weights = dataclasses.replace(weights, seed=seed, split=split)
+                save_weights(directory / "weights.pt", weights)
+            settings = dataclasses.replace(settings, iter=len(splits))
+            cost = network_cost(released.network, arguments, settings.patch)
+            report = build_report(settings, scene, iterations, environment, cost)
+            report["trained_with"] = weights.settings
+            report["seeds"], report["notes"] = [seed for seed, _ in splits], notes
+            write_report(out, report)
         add_page(out)
     print_report(report, out)
     return report
@@ -265,11 +274,11 @@ def _check_fit(released: Released, scene: Scene, file: str) -> None:
     if (spectral_length(bands), scene.classes) == (released.length, released.classes):
         return
     if not scene.classes:
-        raise InputError(f"{scene.key}: no ground truth to test on")
+        raise InputError(f"{scene.title}: no ground truth to test on")
     fitting = 2 * released.length + 5
     raise InputError(
         f"{file}: weights for {fitting} or {fitting + 1} bands and {released.classes} classes, but "
-        f"{scene.key} has {bands} bands and {scene.classes} classes; name its scene with -d"
+        f"{scene.title} has {bands} bands and {scene.classes} classes; name its scene with -d"
     )
 
 
@@ -309,7 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
         with told_if_memory_is_short():
             test_released(settings)
 
-    return run_program(parser.prog, work, "; start again with --overwrite")
+    return run_program(parser.prog, work, f"; start again with: {typed_command()}")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ from common.system.errors import InputError
 from common.system.files import write_file
 from common.tables.table_formats import csv_text
 from common.training.classifier import Task, Trained
+from common.training.cost import Cost
 
 DEFAULTS = Settings(
     model="SVM",
@@ -91,6 +92,7 @@ class SVM:
                 settings, scene.cube, has_data(scene.cube, scene.nodata)
             )
         self.facts = {}
+        self.cost = Cost()  # of support vectors, not of learned parameters
         self.environment = describe_environment(torch.device("cpu")) | {
             "scikit-learn": sklearn.__version__,
             "precision": "fp64",

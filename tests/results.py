@@ -6,12 +6,15 @@ from pathlib import Path
 
 import torch
 
+MEASURED = ("train_seconds", "train_seconds_per_epoch", "test_seconds", "peak_memory_mb")
+DIFFERING = ("date", "command", "directory", "packages", *MEASURED)  # from one run to the next
+
 
 def bits(out: Path) -> dict:
-    """Everything a run leaves that does not tell the time, or the commit it was made with."""
+    """Everything a run leaves but what differs between times, processes and commits."""
     report = json.loads((out / "report.json").read_text("utf-8"))
     del report["environment"]["commit"]
-    for key in ("date", "train_seconds", "test_seconds"):
+    for key in DIFFERING:
         del report[key]
     for flag in ("out", "resume", "overwrite"):
         del report["settings"][flag]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from common.fast import pytorch, self_check
+from common.fast.compile_time import compile_seconds, watch_triton
 from common.fast.cpu import layers as cpu_layers
 from common.fast.cpu.weight_tiles import constant
 from common.fast.feature_map import FeatureMap
@@ -28,6 +29,7 @@ from common.system.files import one_process_at_a_time
 
 __all__ = [
     "Layers",
+    "compile_seconds",
     "constant",
     "fast_optimizer",
     "number_size",
@@ -101,6 +103,7 @@ def _compiled_form(dtype: torch.dtype | None) -> Layers | None:
     try:
         from common.fast.gpu import layers as gpu_layers
 
+        watch_triton()
         gpu_layers.try_out(dtype or torch.float32)
     except Exception as error:  # whatever is missing for it: Triton, a C compiler, a newer GPU
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]

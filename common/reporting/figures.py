@@ -9,6 +9,9 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -20,10 +23,13 @@ from common.reporting.report import numbers_in_maps
 from common.scenes.labels import class_numbers
 from common.system.files import write_file
 
-# Okabe and Ito: told apart by colour-blind readers too.
-BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072b2", "#e69f00", "#d55e00", "#009e73", "#cfd4da"
-SPLIT_COLOURS = {"training": GREEN, "validation": ORANGE, "test": "#56b4e9"}
-ERROR_COLOURS = {"right": GREY, "wrong": VERMILION}
+BLUE, ORANGE = "#0072b2", "#e69f00"  # Okabe and Ito: told apart by colour-blind readers too
+# None of these, nor a shade near it, is a class's colour, and each differs from the others in
+# brightness: no map is read by the legend of another.
+SPLIT_COLOURS = {"training": "#ffffff", "validation": "#a0a0a0", "test": "#505050"}
+ERROR_COLOURS = {"right": "#ffffff", "wrong": "#ff0087"}
+KEYS = {"errors": ERROR_COLOURS, "split": SPLIT_COLOURS}
+BLACK = "unlabelled, or not classified"  # what the maps of classes, errors and split show black
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -131,6 +137,9 @@ def learning_curves(outcome: Outcome) -> Figure | None:
     return figure
 
 
+CONFUSION_TITLE = "per cent of the row's pixels; rounded, so that a row may not add up to 100"
+
+
 def confusion(outcome: Outcome) -> Figure | None:
     """Confusion matrix over all iterations, rows in per cent of the pixels labelled so."""
     report = outcome.report
@@ -149,10 +158,10 @@ def confusion(outcome: Outcome) -> Figure | None:
         axis.text(col, row, text, ha="center", va="center", fontsize=6, color=dark)
     numbers = numbers_in_maps(report)
     axis.set_xticks(range(classes), numbers, rotation=90 if numbers[-1] > 999 else 0)
-    names = zip(class_names(outcome), numbers, strict=True)
-    axis.set_yticks(range(classes), [f"{name} {number}" for name, number in names])
+    axis.set_yticks(range(classes), numbered_names(outcome))
     axis.set_xlabel("classified as")
     axis.set_ylabel("labelled")
+    axis.set_title(CONFUSION_TITLE, fontsize=8, loc="right")
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     return figure
@@ -164,18 +173,23 @@ def class_names(outcome: Outcome) -> list[str]:
     return [f"{name[:LONGEST_NAME]}…" if len(name) > LONGEST_NAME else name for name in names]
 
 
+def numbered_names(outcome: Outcome) -> list[str]:
+    """Number and name of each class, as on the page and in ``report.txt``."""
+    numbered = zip(numbers_in_maps(outcome.report), class_names(outcome), strict=True)
+    return [f"{number} {name}" for number, name in numbered]
+
+
 def row_shares(counts: np.ndarray) -> np.ndarray:
     """Per cent of each row's sum; NaN for rows without pixels."""
     sums = counts.sum(axis=1, keepdims=True)
     return np.where(sums > 0, 100 * counts / np.maximum(sums, 1), np.nan)
 
 
-SHADES = {"confidence": " (bright: sure)", "disagreement": " (bright: much)"}
-SHADES |= {"margin": " (bright: sure)"}
-
-
 def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure | None:
-    """Maps of the first iteration side by side, all or those of `titles`, with a legend."""
+    """Maps of the first iteration side by side, all or those of `titles`.
+
+    Under them the classes' colours; what else a map shows stands right below it.
+    """
     panels = map_panels(outcome)
     panels = {title: panels[title] for title in titles or panels}
     if not panels:
@@ -184,36 +198,62 @@ def maps(outcome: Outcome, titles: Sequence[str] | None = None) -> Figure | None
     across = min(len(panels), 4 if rows >= cols / 2 else 2)
     down = math.ceil(len(panels) / across)
     width = 7.2 / across
-    named = zip(numbers_in_maps(outcome.report), class_names(outcome), outcome.colours, strict=True)
-    entries = {f"{n} {name}": colour for n, name, colour in named}
-    entries |= map_keys(panels)
-    legend_rows = math.ceil(len(entries) / 4)
-    height = down * (max(width * rows / cols, 0.2) + 0.22) + 0.16 * legend_rows
+    handles = class_handles(numbered_names(outcome), outcome.colours)
+    legend_rows = math.ceil(len(handles) / 4)
+    keys = any(title in KEYS or title in shade_ranges(outcome) for title in panels)
+    height = down * (max(width * rows / cols, 0.2) + 0.22 + 0.3 * keys) + 0.16 * legend_rows + 0.2
     figure = Figure(figsize=(7.2, min(height, 9.5)), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
     for axis, (title, picture) in zip(axes, panels.items(), strict=False):
         axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title + SHADES.get(title, ""), fontsize=8)
-    handles = [
-        Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=name)
-        for name, colour in entries.items()
-    ]
+        axis.set_title(title, fontsize=8)
+        _add_key(figure, axis, title, shade_ranges(outcome))
     style = {"frameon": False, "fontsize": 6.5, "ncols": 4}
-    figure.legend(handles=handles, loc="outside lower center", **style)
+    legend = figure.legend(handles=handles, loc="outside lower center", **style)
+    legend.set_title("classes", {"size": 6.5})
     return figure
 
 
-def map_keys(panels: dict[str, np.ndarray]) -> dict[str, str]:
-    """Colours by meaning in those of the maps that show neither classes nor shades."""
-    keys = {"errors": ERROR_COLOURS, "split": SPLIT_COLOURS}
-    return {
-        f"{panel}: {name}": colour
-        for panel, colours in keys.items()
-        if panel in panels
-        for name, colour in colours.items()
-    }
+def class_handles(names: Sequence[str], colours: Sequence[str]) -> list[Patch]:
+    """A legend's entries: the classes, and what is black."""
+    entries = [*zip(names, colours, strict=True), (BLACK, "#000000")]
+    style = {"edgecolor": "black", "linewidth": 0.3}
+    return [Patch(facecolor=colour, label=name, **style) for name, colour in entries]
+
+
+def _add_key(
+    figure: Figure, axis: Axes, title: str, shades: dict[str, tuple[float, float, str]]
+) -> None:
+    """Say under a map what its colours mean, where they are not the classes'."""
+    if title in KEYS:
+        handles = [
+            Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=name)
+            for name, colour in KEYS[title].items()
+        ]
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": len(handles)}
+        spaces = {"columnspacing": 0.8, "handlelength": 1.0, "handletextpad": 0.4}
+        axis.legend(handles=handles, frameon=False, fontsize=6, **place, **spaces)
+    elif title in shades:
+        low, high, unit = shades[title]
+        scale = ScalarMappable(Normalize(low, high), "cividis")
+        below = axis.inset_axes((0, -0.09, 1, 0.05))  # which leaves the map its size
+        bar = figure.colorbar(scale, cax=below, orientation="horizontal", ticks=[low, high])
+        labels = bar.ax.set_xticklabels([f"{low:.3g}{unit}", f"{high:.3g}{unit}"], fontsize=6)
+        for label, side in zip(labels, ("left", "right"), strict=True):
+            label.set_horizontalalignment(side)
+        bar.ax.tick_params(length=0, pad=1)
+        bar.ax.set_xlabel("pale grey: not classified", fontsize=6, labelpad=-6)
+        bar.outline.set_linewidth(0.3)
+
+
+def shade_ranges(outcome: Outcome) -> dict[str, tuple[float, float, str]]:
+    """What the darkest and the brightest shade of the shaded maps stand for, and the unit."""
+    ranges = {"confidence": (1 / len(outcome.colours), 1.0, ""), "margin": (0.0, 1.0, "")}
+    if len(outcome.classified) > 1:
+        ranges["disagreement"] = (0.0, 100 * most_disagreement(outcome), " %")
+    return ranges
 
 
 def map_panels(outcome: Outcome) -> dict[str, np.ndarray]:
@@ -314,7 +354,7 @@ def attention(outcome: Outcome) -> Figure | None:
     layers = outcome.iterations[0].attention
     if not layers:
         return None
-    names = class_names(outcome)
+    names = numbered_names(outcome)
     panels = {}
     for name, weights in layers.items():
         if weights.shape[1] == 2:
@@ -330,7 +370,7 @@ def attention(outcome: Outcome) -> Figure | None:
     for axis, (title, weights) in zip(axes, panels.items(), strict=False):
         image = axis.imshow(weights, aspect="auto", cmap="cividis", interpolation="nearest")
         axis.set_title(title, fontsize=8)
-        axis.set_yticks(range(len(names)), [name[:28] for name in names], fontsize=6)
+        axis.set_yticks(range(len(names)), [name[:31] for name in names], fontsize=6)
         axis.set_xlabel("kernel", fontsize=7)
         axis.tick_params(labelsize=6, length=0)
         axis.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""OA, AA and kappa from the confusion matrix."""
+"""OA, AA, kappa, precision and F1 from the confusion matrix."""
 
 from dataclasses import dataclass
 
@@ -24,6 +24,13 @@ class Scores:
         this one as AA.
     per_class : float array (C,)
         Correct / labelled as the class; NaN for a class without test pixels.
+    precision : float array (C,)
+        Correct / predicted as the class, 0 for a class never predicted; NaN for a class without
+        test pixels.
+    f1 : float array (C,)
+        Harmonic mean of the two; NaN for a class without test pixels.
+    f1_macro : float
+        Mean of `f1` over the tested classes.
     """
 
     oa: float
@@ -31,6 +38,9 @@ class Scores:
     kappa: float
     aa_users: float
     per_class: np.ndarray
+    precision: np.ndarray
+    f1: np.ndarray
+    f1_macro: float
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -44,9 +54,10 @@ def scores(confusion: np.ndarray) -> Scores:
     total, correct = confusion.sum(), np.diag(confusion)
     labelled, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     tested = labelled > 0
-    per_class = np.full(len(confusion), np.nan)
+    per_class, precision, f1 = np.full((3, len(confusion)), np.nan)
     per_class[tested] = correct[tested] / labelled[tested]
-    users = correct / np.maximum(predicted, 1)
+    precision[tested] = correct[tested] / np.maximum(predicted[tested], 1)
+    f1[tested] = 2 * correct[tested] / (labelled + predicted)[tested]
 
     oa = correct.sum() / total
     chance = (labelled @ predicted) / total**2
@@ -55,6 +66,9 @@ def scores(confusion: np.ndarray) -> Scores:
         oa=float(oa),
         aa=float(per_class[tested].mean()),
         kappa=float(kappa),
-        aa_users=float(users[tested].mean()),
+        aa_users=float(precision[tested].mean()),
         per_class=per_class,
+        precision=precision,
+        f1=f1,
+        f1_macro=float(f1[tested].mean()),
     )

@@ -11,18 +11,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common.reporting.figures import (
+    BLACK,
+    CONFUSION_TITLE,
+    KEYS,
     draw_figures,
     encoded,
-    map_keys,
     map_panels,
-    most_disagreement,
     row_shares,
+    shade_ranges,
     write_figures,
 )
 from common.reporting.pictures import png
 from common.reporting.read_results import Outcome, read_outcome
 from common.reporting.report import (
+    costs,
     inputs_in_words,
+    intervals,
+    is_known,
     numbers_in_maps,
     percent,
     split_count,
@@ -43,25 +48,27 @@ SCORES = {
     "aa": "average accuracy, %",
     "kappa": "Cohen's κ × 100",
     "aa_users": "average user's accuracy, %",
+    "f1_macro": "macro F1, %",
 }
 MAP_NOTES = {
-    "classification": "first iteration",
-    "errors": "first iteration, labelled pixels",
-    "confidence": "largest softmax, first iteration",
-    "second class": "second most probable, first iteration",
-    "margin": "largest softmax less the second, first iteration",
+    "classification": "",
+    "errors": "labelled pixels",
+    "confidence": "largest softmax",
+    "second class": "second most probable",
+    "margin": "largest softmax less the second",
     "disagreement": "share of iterations outvoted",
-    "split": "first iteration",
+    "split": "",
 }
 DRAWINGS = {
     "learning_curves": ("Learning curves", "One line per iteration."),
     "attention": (
         "What the attention does",
-        "The first iteration's weights, averaged over up to 50 test patches of each class. The "
-        "kernel attention gives each kernel's two branches weights that add up to 1; an EFR gates "
-        "each kernel between 0 and 1.",
+        "Weights averaged over up to 50 test patches of each class. The kernel attention gives "
+        "each kernel's two branches weights that add up to 1; an EFR gates each kernel between 0 "
+        "and 1.",
     ),
 }
+FIRST_OF_SEVERAL = ("attention", *MAP_NOTES)  # of which one iteration is shown
 
 
 def write_page(out: Path) -> None:
@@ -96,14 +103,16 @@ def page(outcome: Outcome, figures: dict[str, Figure]) -> str:
         if report["oa"]
         else [],
         warnings=report.get("notes", []) + _leak_warning(report["split"]),
+        intervals=_intervals(report),
         map_width="15rem" if cols <= rows * 2 else "24rem",
-        maps=_maps(panels),
+        maps=_maps(outcome, panels),
         legend=_legend(report),
-        keys=_keys(outcome, panels),
+        black=BLACK,
         class_columns=_class_columns(report),
         classes=_classes(report),
         confusion=_confusion(report),
-        drawings=[_drawing(name, figures[name]) for name in DRAWINGS if name in figures],
+        confusion_title=CONFUSION_TITLE,
+        drawings=[_drawing(name, figures[name], report) for name in DRAWINGS if name in figures],
         tables=_tables(report),
     )
 
@@ -155,17 +164,38 @@ def _leak_warning(split: dict) -> list[str]:
     ]
 
 
-def _maps(panels: dict[str, np.ndarray]) -> list[dict]:
+def _intervals(report: dict) -> str:
+    """The 95 % intervals of the mean OA in one sentence; empty where there is none."""
+    found = [f"{ends} % over {over} ({what})" for over, ends, what in intervals(report)]
+    return f"95 % intervals of the mean OA: {'; '.join(found)}." if found else ""
+
+
+def _maps(outcome: Outcome, panels: dict[str, np.ndarray]) -> list[dict]:
+    shades = shade_ranges(outcome)
     return [
         {
             "title": title,
-            "note": MAP_NOTES.get(title, ""),
+            "note": _note(title, MAP_NOTES.get(title, ""), outcome.report),
             "png": base64.b64encode(png(picture)).decode(),
             "width": picture.shape[1],
             "height": picture.shape[0],
+            "meanings": list(KEYS.get(title, {}).items()),
+            "shades": _shades(*shades[title]) if title in shades else None,
         }
         for title, picture in panels.items()
     ]
+
+
+def _note(name: str, note: str, report: dict) -> str:
+    """What is said of a picture; of which iteration it is only where there are several."""
+    if name == "disagreement":
+        return "share of iterations outvoted"
+    several = name in FIRST_OF_SEVERAL and len(report["test_seconds"]) > 1
+    return ", ".join(filter(None, [note, "first iteration" if several else ""]))
+
+
+def _shades(low: float, high: float, unit: str) -> dict[str, str]:
+    return {"low": f"{low:.3g}{unit}", "high": f"{high:.3g}{unit}"}
 
 
 def _legend(report: dict) -> list[dict]:
@@ -175,46 +205,36 @@ def _legend(report: dict) -> list[dict]:
     return [{"number": n, "name": name, "colour": colour} for n, name, colour in named]
 
 
-def _keys(outcome: Outcome, panels: dict[str, np.ndarray]) -> list[dict]:
-    """Keys to the maps that do not show classes."""
-    keys = [
-        {"kind": "swatch", "colour": colour, "name": name}
-        for name, colour in map_keys(panels).items()
-    ]
-    low = "linear-gradient(90deg, #00224e, #7d7c78, #fee838)"
-    if "confidence" in panels:
-        name = f"confidence: {1 / len(outcome.colours):.2f} to 1"
-        keys.append({"kind": "shade", "colour": low, "name": name})
-    if "margin" in panels:
-        keys.append({"kind": "shade", "colour": low, "name": "margin: 0 to 1"})
-    if "disagreement" in panels:
-        name = f"disagreement: 0 to {100 * most_disagreement(outcome):.0f} %"
-        keys.append({"kind": "shade", "colour": low, "name": name})
-    return keys
-
-
 def _class_columns(report: dict) -> list[str]:
     if not report["oa"]:
         return ["mapped pixels", "%"]
-    return ["train", "validation", "test", "accuracy, %"]
+    return ["train", "validation", "test", "accuracy, %", "precision, %", "F1, %"]
 
 
 def _classes(report: dict) -> list[dict]:
+    """Rows of the table of classes; a cell is a figure and its spread over iterations."""
     rows = _legend(report)
     if not report["oa"]:
         total = max(sum(report["mapped_per_class"]), 1)
         for row, pixels in zip(rows, report["mapped_per_class"], strict=True):
-            row |= {"cells": [pixels, f"{100 * pixels / total:.2f}"], "share": 100 * pixels / total}
+            share = 100 * pixels / total
+            row |= {"cells": [(str(pixels), ""), (f"{share:.2f}", "")], "share": share}
         return rows
     parts = [np.mean(report["split"][f"{p}_per_class"], axis=0) for p in ("train", "val", "test")]
     for c, row in enumerate(rows):
-        mean, std = report["per_class_mean"][c], report["per_class_std"][c]
-        tested = mean is not None
-        spread = f" ± {100 * std:.2f}" if tested and len(report["oa"]) > 1 else ""
-        accuracy = f"{100 * mean:.2f}{spread}" if tested else "not tested"
-        row["cells"] = [*(f"{part[c]:.0f}" for part in parts), accuracy]
-        row["share"] = round(100 * mean, 2) if tested else None
+        row["cells"] = [(f"{part[c]:.0f}", "") for part in parts]
+        row["cells"] += [_figure(report, name, c) for name in ("per_class", "precision", "f1")]
+        mean = report["per_class_mean"][c]
+        row["share"] = round(100 * mean, 2) if is_known(mean) else None
     return rows
+
+
+def _figure(report: dict, name: str, c: int) -> tuple[str, str]:
+    """A class's mean in per cent, and ± its standard deviation where there are iterations."""
+    mean, std = report[f"{name}_mean"][c], report[f"{name}_std"][c]
+    if not is_known(mean):
+        return "not tested" if name == "per_class" else "", ""
+    return f"{100 * mean:.2f}", f" ± {100 * std:.2f}" if len(report["oa"]) > 1 else ""
 
 
 def _confusion(report: dict) -> list[dict]:
@@ -240,36 +260,74 @@ def _cell(pixels: int, share: float) -> dict:
     }
 
 
-def _drawing(name: str, figure: Figure) -> dict:
+def _drawing(name: str, figure: Figure, report: dict) -> dict:
     title, note = DRAWINGS[name]
+    if len(report["test_seconds"]) > 1 and name == "attention":
+        note = f"The first iteration. {note}"
+    elif len(report["test_seconds"]) == 1 and name == "learning_curves":
+        note = ""
     svg = base64.b64encode(encoded(figure, "svg", {"Date": None})).decode()
-    return {"title": title, "note": f"{note} As files: figures/{name}.pdf and .png.", "svg": svg}
+    files = f"As files: figures/{name}.pdf and .png."
+    return {"title": title, "note": f"{note} {files}".strip(), "svg": svg}
 
 
 def _tables(report: dict) -> list[dict]:
-    settings = {"model": report["model"]} | (report.get("trained_with") or report["settings"])
-    if "trained_with" in report:
-        settings["weights"] = report["settings"]["weights"]
-    settings["split"] = split_name(settings, report["split"])
-    times = {
-        name.replace("_", " "): ", ".join(f"{value:.1f}" for value in report[name])
-        for name in ("train_seconds", "test_seconds")
-    }
-    times["epochs"] = ", ".join(map(str, report["epochs_run"]))
-    checksums = {
-        f"{part} pixels": " ".join(report["split"][f"{part}_sha256"])
-        for part in ("train", "val", "test")
+    own, trained = report["settings"], report.get("trained_with")
+    split = report["split"]
+    used = {
+        name: own.get(name)
+        for name in ("dataset", "weights", "map", "device", "precision", "data_dir", "out")
     }
     tables = {
-        "Settings": {name: value for name, value in settings.items() if value is not None},
-        "Machine and versions": report["environment"] | {"scene read from": report["source"]},
-        "Times, in seconds": times,
-        "SHA-256 of the split, one per iteration": checksums,
+        "Settings": {"model": report["model"]} | (used if trained else _settings(own, split)),
+        "Settings of the training, by the file of weights": _settings(trained or {}, split),
+        "How it was made": _origin(report),
+        "Machine": report["environment"],
+        "Costs": costs(report),
+        "Times": _times(report),
+        "SHA-256 of the scene's files": report.get("files_sha256", {}),
+        "SHA-256 of the split, one per iteration": {
+            f"{part} pixels": " ".join(report["split"][f"{part}_sha256"])
+            for part in ("train", "val", "test")
+        },
+        "Packages": report.get("packages", {}),
     }
     return [
-        {"title": title, "rows": [(k, str(v)) for k, v in rows.items()]}
+        {"title": title, "rows": [(k, str(v)) for k, v in rows.items() if v is not None]}
         for title, rows in tables.items()
+        if rows
     ]
+
+
+def _settings(settings: dict, split: dict) -> dict:
+    return settings | {"split": split_name(settings, split)} if settings else {}
+
+
+def _origin(report: dict) -> dict[str, str | None]:
+    """The command and where it was typed, and what it was made from."""
+    return {
+        "command": report.get("command"),
+        "typed in": report.get("directory"),
+        "commit": report["environment"].get("commit"),
+        "date": report["date"],
+        "scene read from": report["source"],
+    }
+
+
+def _times(report: dict) -> dict[str, str]:
+    titles = {
+        "train_seconds": "training, s",
+        "train_seconds_per_epoch": "training, s per epoch",
+        "test_seconds": "testing, s",
+    }
+    found = {
+        title: ", ".join(f"{value:.1f}" for value in report.get(name, []) if is_known(value))
+        for name, title in titles.items()
+        if name == "test_seconds" or "trained_with" not in report
+    }
+    if "trained_with" not in report:
+        found["epochs"] = ", ".join(map(str, report["epochs_run"]))
+    return {title: shown for title, shown in found.items() if shown}
 
 
 def main(arguments: list[str] | None = None) -> int:

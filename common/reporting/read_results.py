@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from common.reporting.report import with_all_figures
 from common.system.errors import InputError, damage_in_one_line
 
 
@@ -45,7 +46,7 @@ class Outcome:
     Attributes
     ----------
     report : dict
-        What ``report.json`` holds.
+        What ``report.json`` holds, with what its confusion matrices give.
     ground_truth : integer array (rows, cols) or None
         0 where unlabelled.
     false_colour : uint8 array (rows, cols, 3) or None
@@ -88,7 +89,7 @@ def read_outcome(out: Path) -> Outcome:
             raise ValueError("class_colours that are not '#rrggbb'")
         iterations = range(len(report["test_seconds"]))
         return Outcome(
-            report,
+            with_all_figures(report),
             _array(out / "gt.npy"),
             _picture(out / "false_color.png"),
             [_read_iteration(out / f"run_{n}") for n in iterations],

@@ -7,12 +7,30 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from common.reporting.intervals import block_side, blocks_interval, iterations_interval
 from common.reporting.metrics import confusion_matrix, scores
 from common.samples.random_split import Split, leak_share
+from common.scenes.files_of_scene import files_of_scene
 from common.scenes.scene import Scene
+from common.scenes.scene_file import SCENES
 from common.settings import Settings
+from common.system.errors import InputError
+from common.system.provenance import TYPED_IN, loaded_packages, sha256_of_files, typed_command
+from common.training.cost import Cost
 
-SUMMARISED = ("oa", "aa", "kappa", "aa_users")
+SUMMARISED = ("oa", "aa", "kappa", "aa_users", "f1_macro")
+OF_CLASSES = ("per_class", "precision", "f1")
+INTERVALS = {  # over what, and what it says
+    "oa_ci95_iterations": (
+        "iterations",
+        "Student's t: how far other splits and initial weights would move the mean",
+    ),
+    "oa_ci95_blocks": (
+        "ground",
+        "bootstrap of blocks of the scene, for neighbours are alike: how far other such ground "
+        "would move it",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,8 @@ class Iteration:
     epochs_run : int
     train_seconds, test_seconds : float
         Wall time of training (validation included) and of predicting the test pixels.
+    peak_memory_mb : float
+        Most memory that the process had taken by then; NaN where that is not known.
     """
 
     split: Split
@@ -34,10 +54,15 @@ class Iteration:
     epochs_run: int
     train_seconds: float
     test_seconds: float
+    peak_memory_mb: float = math.nan
 
 
 def build_report(
-    settings: Settings, scene: Scene, iterations: list[Iteration], environment: dict
+    settings: Settings,
+    scene: Scene,
+    iterations: list[Iteration],
+    environment: dict,
+    cost: Cost,
 ) -> dict:
     """Gather everything that `report.json` holds; accuracies are shares 0..1.
 
@@ -48,23 +73,23 @@ def build_report(
     confusions = [
         confusion_matrix(labels[it.split.test], it.predicted, scene.classes) for it in tested
     ]
-    results = [scores(confusion) for confusion in confusions]
     report = {
         "model": settings.model,
         "dataset": scene.key,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": typed_command(),
+        "directory": TYPED_IN,
         "settings": asdict(settings),
         "environment": environment,
+        "packages": loaded_packages(),
         "source": scene.source,
+        "files_sha256": _files_sha256(settings),
     }
-    for name in SUMMARISED:
-        values = [getattr(result, name) for result in results]
-        report[name] = values
-        report[f"{name}_mean"] = float(np.mean(values)) if values else math.nan
-        report[f"{name}_std"] = float(np.std(values)) if values else math.nan
-    per_class = np.array([result.per_class for result in results]).reshape(-1, scene.classes)
-    per_class_mean, per_class_std = _mean_and_std_where_tested(per_class)
+    report |= figures_of([confusion.tolist() for confusion in confusions], scene.classes)
+    right = ((it.split.test, labels[it.split.test] == it.predicted) for it in tested)
     return report | {
+        "oa_ci95_blocks": blocks_interval(scene.labels.shape, right),
+        "block_side": block_side(scene.labels.shape),
         "scene_name": scene.name,
         "shape": list(scene.cube.shape),
         "left_out_bands": list(scene.bands.left_out),
@@ -74,13 +99,14 @@ def build_report(
         "class_colours": list(scene.colours),
         "labels": list(scene.file_labels),
         "labels_in_maps": scene.values_in_maps[1:].tolist(),
-        "per_class": per_class.tolist(),
-        "per_class_mean": per_class_mean.tolist(),
-        "per_class_std": per_class_std.tolist(),
-        "confusion": [confusion.tolist() for confusion in confusions],
         "epochs_run": [it.epochs_run for it in iterations],
         "train_seconds": [it.train_seconds for it in iterations],
+        "train_seconds_per_epoch": [
+            it.train_seconds / it.epochs_run if it.epochs_run else math.nan for it in iterations
+        ],
         "test_seconds": [it.test_seconds for it in iterations],
+        "peak_memory_mb": max((it.peak_memory_mb for it in iterations), default=math.nan),
+        **asdict(cost),
         "split": _split_entry(scene, settings.patch, [it.split for it in iterations]),
     }
 
@@ -135,6 +161,46 @@ def _preprocessing_in_words(report: dict) -> str:
     return words
 
 
+def figures_of(confusions: list, classes: int) -> dict:
+    """Return every figure that confusion matrices (C, C), one per iteration, give.
+
+    Per iteration, their mean and std (ddof 0), and of OA the interval over iterations.
+    """
+    results = [scores(np.array(confusion)) for confusion in confusions]
+    figures: dict = {"confusion": confusions}
+    for name in SUMMARISED:
+        values = [getattr(result, name) for result in results]
+        figures[name] = values
+        figures[f"{name}_mean"] = float(np.mean(values)) if values else math.nan
+        figures[f"{name}_std"] = float(np.std(values)) if values else math.nan
+    for name in OF_CLASSES:
+        values = np.array([getattr(result, name) for result in results]).reshape(-1, classes)
+        mean, std = _mean_and_std_where_tested(values)
+        figures[name] = values.tolist()
+        figures[f"{name}_mean"], figures[f"{name}_std"] = mean.tolist(), std.tolist()
+    return figures | {"oa_ci95_iterations": iterations_interval(figures["oa"])}
+
+
+def with_all_figures(report: dict) -> dict:
+    """Add to a report of an earlier version the figures that its confusion matrices give."""
+    return figures_of(report["confusion"], len(report["class_names"])) | report
+
+
+def _files_sha256(settings: Settings) -> dict[str, str]:
+    """Checksums of the scene's files as they are now; none where these have gone."""
+    maps = settings.split if isinstance(settings.split, tuple) else None
+    try:
+        return sha256_of_files(files_of_scene(settings.dataset, settings.data_dir, maps))
+    except InputError:
+        return {}
+
+
+def scene_title(report: dict) -> str:
+    """What the user calls the scene: the key of a benchmark, else the scene file's own name."""
+    key = report["dataset"]
+    return key if key in SCENES else report.get("scene_name", key)
+
+
 def _split_entry(scene: Scene, half_width: int, splits: list[Split]) -> dict:
     labels, classes, parts = scene.labels.flat, scene.classes, ("train", "val", "test")
     entry: dict = {part: len(getattr(splits[0], part)) for part in parts}
@@ -179,15 +245,25 @@ def report_text(report: dict) -> str:
     """The report in words: per-class and overall accuracies in per cent, mean ± std."""
     if not report["oa"]:
         return _map_text(report)
-    split = report["split"]
-    lines = [*_headline(report), "", f"{'class':<34}{'train':>7}{'test':>8}   accuracy %"]
+    report = with_all_figures(report)
+    several, split = len(report["oa"]) > 1, report["split"]
+    header = (
+        f"{'class':<34}{'train':>7}{'test':>8}{'accuracy %':>16}{'precision %':>16}{'F1 %':>16}"
+    )
+    lines = [*_headline(report), "", header]
     train, test = (np.mean(split[f"{part}_per_class"], axis=0) for part in ("train", "test"))
-    several = len(report["oa"]) > 1
     numbers = numbers_in_maps(report)
     for c, name in enumerate(report["class_names"]):
-        std = report["per_class_std"][c] if several else None
-        accuracy = percent(report["per_class_mean"][c], std, undefined="not tested")
-        lines.append(f"{numbers[c]:>3} {name[:30]:<30}{train[c]:>7.0f}{test[c]:>8.0f}   {accuracy}")
+        cells = [
+            percent(
+                report[f"{figure}_mean"][c],
+                report[f"{figure}_std"][c] if several else None,
+                undefined="not tested",
+            )
+            for figure in OF_CLASSES
+        ]
+        figures = "".join(f"{cell.strip():>16}" for cell in cells)
+        lines.append(f"{numbers[c]:>3} {name[:30]:<30}{train[c]:>7.0f}{test[c]:>8.0f}{figures}")
 
     lines += ["", f"{'':<34}{'mean ± std':>14}   each iteration" if several else ""]
     titles = {
@@ -195,19 +271,63 @@ def report_text(report: dict) -> str:
         "aa": "AA %",
         "kappa": "kappa × 100",
         "aa_users": "AA % (user's accuracy)",
+        "f1_macro": "F1 % (macro: mean of the classes)",
     }
     for name, title in titles.items():
         each = "  ".join(percent(value).strip() for value in report[name]) if several else ""
         summary = percent(report[f"{name}_mean"], report[f"{name}_std"] if several else None)
         lines.append(f"{title:<34}{summary:>14}   {each}".rstrip())
-    trained = "trained_with" not in report
-    for name, title in {"train_seconds": "training, s", "test_seconds": "testing, s"}.items():
-        each = "  ".join(f"{value:.1f}" for value in report[name]) if several else ""
-        if trained or name == "test_seconds":
-            lines.append(f"{title:<34}{np.mean(report[name]):>14.1f}   {each}".rstrip())
+    for over, ends, what in intervals(report):
+        lines.append(f"{f'OA %, 95 % interval over {over}':<34}{ends:>14}   {what}")
+    lines += _times_text(report, several)
+    lines += [f"{title:<34}{value:>14}" for title, value in costs(report).items()]
+    return "\n".join(lines) + "\n"
+
+
+def intervals(report: dict) -> list[tuple[str, str, str]]:
+    """95 % intervals of the mean OA: over what, from where to where in per cent, what it says."""
+    found = []
+    for key, (over, what) in INTERVALS.items():
+        if ends := report.get(key):
+            low, high = (f"{100 * end:.2f}" for end in ends)
+            found.append((over, f"{low}–{high}", what))
+    return found
+
+
+def costs(report: dict) -> dict[str, str]:
+    """What the classifier costs, by title in words: those figures that the report has."""
+    on_gpu = report["environment"]["device"].startswith("cuda")
+    titles = {
+        "parameters": ("learned parameters", "{:,}"),
+        "macs_per_pixel": ("multiply-adds per pixel, patches", "{:,}"),
+        "macs_per_pixel_dense": ("multiply-adds per pixel, dense", "{:,}"),
+        "peak_memory_mb": (f"peak memory{' of the GPU' * on_gpu}, MB", "{:,.0f}"),
+    }
+    known = {key: titles[key] for key in titles if is_known(report.get(key))}
+    return {title: form.format(report[key]) for key, (title, form) in known.items()}
+
+
+def _times_text(report: dict, several: bool) -> list[str]:
+    """Seconds and epochs, a line each."""
+    lines, trained = [], "trained_with" not in report
+    titles = {
+        "train_seconds": "training, s",
+        "train_seconds_per_epoch": "training, s per epoch",
+        "test_seconds": "testing, s",
+    }
+    for name, title in titles.items():
+        values = [value for value in report.get(name, []) if is_known(value)]
+        each = "  ".join(f"{value:.1f}" for value in values) if several else ""
+        if values and (trained or name == "test_seconds"):
+            lines.append(f"{title:<34}{np.mean(values):>14.1f}   {each}".rstrip())
     if trained and any(report["epochs_run"]):
         lines.append(f"{'epochs':<34}{', '.join(map(str, report['epochs_run'])):>14}")
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def is_known(figure: float | None) -> bool:
+    """Whether there is a figure: None stands for NaN in a file."""
+    return figure is not None and not math.isnan(figure)
 
 
 def _map_text(report: dict) -> str:
@@ -260,7 +380,7 @@ def _headline(report: dict) -> list[str]:
     counts = ", ".join(f"{split_count(split, part)} {word}" for part, word in words.items())
     tested = [f"pixels: {counts}", "; ".join([f"split: {split_name(shown, split)}", *leak])]
     return [
-        f"{report['model']}{attention} on {report['dataset']}, {what}{_seeds(report)}",
+        f"{report['model']}{attention} on {scene_title(report)}, {what}{_seeds(report)}",
         *(tested if report["oa"] else ["no ground truth: mapped only"]),
         *report.get("notes", []),
         *inputs_in_words(report),
@@ -299,6 +419,6 @@ def percent(mean: float | None, std: float | None = None, undefined: str = "unde
 
     A figure may be `undefined`, as kappa is where all test pixels are of one class and found so.
     """
-    if mean is None or math.isnan(mean):
+    if not is_known(mean):
         return undefined
     return f"{100 * mean:6.2f}" + ("" if std is None else f" ± {100 * std:.2f}")

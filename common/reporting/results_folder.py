@@ -25,6 +25,7 @@ from common.system.files import (
     remove_unfinished,
     write_file,
 )
+from common.system.provenance import typed_command, with_output
 from common.training.checkpoint import FILES as CHECKPOINTS
 
 RUN_FILES = (
@@ -115,7 +116,8 @@ def sole_writer(out: Path, numbered: bool = False) -> Iterator[Path]:
     """Make the results directory if need be, and keep other processes from writing there.
 
     What a killed process left half written, under hidden names, is removed.  Errors are noted
-    with where the results so far are, once there are any.
+    with where the results so far are, once there are any, interruptions with the command that goes
+    on, or starts again.
 
     Parameters
     ----------
@@ -134,17 +136,20 @@ def sole_writer(out: Path, numbered: bool = False) -> Iterator[Path]:
         Another process is writing there, or the directory cannot be written.
     """
     try:
-        if numbered:
-            out = _made_anew(out)
-        out.mkdir(parents=True, exist_ok=True)
-        with locked(out / ".lock") as alone:
+        with _directory(out, numbered) as out, locked(out / ".lock") as alone:
             if not alone:
                 raise InputError(f"--out {out}: another process is writing there")
             for folder in (out, *filter(Path.is_dir, out.glob("run_*"))):
                 remove_unfinished(folder)
             try:
                 yield out
-            except (InputError, MemoryError, RuntimeError, KeyboardInterrupt) as error:
+            except KeyboardInterrupt as interruption:
+                trains = (out / "run.json").is_file()
+                flag, what = ("--resume", "go on") if trains else ("--overwrite", "start again")
+                command = with_output(typed_command(), str(out), flag)
+                interruption.add_note(f"{what} with: {command}")
+                raise
+            except (InputError, MemoryError, RuntimeError) as error:
                 if (out / "run.json").is_file() and str(out) not in str(error):
                     error.add_note(f"results so far: {out}")
                 raise
@@ -156,6 +161,38 @@ def sole_writer(out: Path, numbered: bool = False) -> Iterator[Path]:
         raise InputError(
             f"--out {out}: cannot be written ({reason}); what is there is whole"
         ) from error
+
+
+@contextlib.contextmanager
+def _directory(out: Path, numbered: bool) -> Iterator[Path]:
+    """Make the directory; where an error leaves it empty, remove it again unless it was there."""
+    there = out.exists() and not numbered
+    if numbered:
+        out = _made_anew(out)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield out
+    except BaseException:
+        if not there:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # which it does where it is empty
+        raise
+
+
+@contextlib.contextmanager
+def cleared_if_in_vain(out: Path) -> Iterator[None]:
+    """Clear the directory again where an error ends the run before there is anything to keep.
+
+    So it does not stand in the next try's way.  What an interrupted run has left is kept.
+    """
+    try:
+        yield
+    except Exception:
+        kept = ("iteration.npz", "weights.pt", *CHECKPOINTS)
+        found = (run / name for run in out.glob("run_*") for name in kept)
+        if not any(path.is_file() for path in (out / "report.json", *found)):
+            prepare_output(out)
+        raise
 
 
 def _made_anew(out: Path) -> Path:

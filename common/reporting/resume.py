@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from common.system.errors import InputError
 from common.system.files import file_sha256, write_file
 from common.training.checkpoint import remove_checkpoints
 
+# Further iterations may be asked for; each depends on its own seed alone.
+MAY_GROW = "iter"
 WITHOUT_EFFECT = ("out", "overwrite", "resume", "data_dir", "weights", "device", "precision")
 
 
@@ -91,7 +94,8 @@ def check_identity(out: Path, identity: dict) -> None:
     for name in names:
         before, now = kept.get(name), identity.get(name)
         same_file = name in files and files[name] == identity["files"].get(name)
-        if before != now and not same_file:
+        more = name == MAY_GROW and isinstance(before, int) and before < now
+        if before != now and not (same_file or more):
             raise InputError(
                 f"--resume: {name} was {before} in {out}, now it is {now}; give the same flags as "
                 f"before, or another --out"
@@ -122,6 +126,7 @@ def read_finished(directory: Path, split: Split) -> Iteration | None:
             epochs_run=int(figures["epochs_run"]),
             train_seconds=float(figures["train_seconds"]),
             test_seconds=float(figures["test_seconds"]),
+            peak_memory_mb=float(figures.get("peak_memory_mb", math.nan)),
         )
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
         print(f"{path}: not used, {error}; the iteration is done again", file=sys.stderr)

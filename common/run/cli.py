@@ -18,6 +18,7 @@ from common.system.device import PRECISIONS, choose_device
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.flags import count, count_or_share, decay, file_name, positive, share
 from common.system.memory import told_if_memory_is_short
+from common.system.provenance import typed_command
 from common.training.classifier import Classifier
 from common.training.optimizers import OPTIMIZERS
 
@@ -77,11 +78,8 @@ def run_script(
                 use_weights(settings)
                 tell_unused(vars(build_parser(defaults).parse_args(arguments)))
 
-    go_on = (
-        "; go on with the same command, the --out that it named, and --resume (with --weights: "
-        "--overwrite)"
-    )
-    return run_program(build_parser(defaults).prog, work, go_on)
+    again = f"; start again with: {typed_command()}"
+    return run_program(build_parser(defaults).prog, work, again)
 
 
 def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:

@@ -1,5 +1,6 @@
 """A whole run: from a scene's name to a results directory."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import numpy as np
 
 from common.reporting.report import Iteration, build_report, report_text
 from common.reporting.results_folder import (
+    cleared_if_in_vain,
     map_files,
     output_directory,
     prepare_output,
@@ -33,6 +35,7 @@ from common.samples.random_split import Split
 from common.scenes.nodata import has_data
 from common.scenes.scene import Scene, load_scene
 from common.settings import Settings
+from common.system.device import peak_memory_mb
 from common.system.errors import InputError
 from common.system.files import check_is_file
 from common.system.memory import give_back_memory, keep_freed_memory
@@ -80,10 +83,11 @@ def train_and_test(
                 return report
         else:
             prepare_output(out)
+        with cleared_if_in_vain(out):
             write_identity(out, identity)  # first of all, so that a killed run can go on
-        write_scene(out, scene)
-        announce(scene, choices(settings, classifier.environment), out)
-        report = _iterate(classifier, settings, scene, splits, out)
+            write_scene(out, scene)
+            announce(scene, choices(settings, classifier.environment), out)
+            report = _iterate(classifier, settings, scene, splits, out)
         add_page(out)
     print_report(report, out)
     return report
@@ -108,9 +112,11 @@ def _iterate(
     for finished, split, directory in zip(kept, splits, directories, strict=True):
         if finished is None:
             finished = test_and_map(scene, next(results), split, settings, directory)
+            peak = peak_memory_mb(classifier.environment["device"])
+            finished = dataclasses.replace(finished, peak_memory_mb=peak)
             write_finished(directory, finished)
         iterations.append(finished)
-        report = build_report(settings, scene, iterations, classifier.environment)
+        report = build_report(settings, scene, iterations, classifier.environment, classifier.cost)
         report |= classifier.facts
         write_report(out, report)
     return report

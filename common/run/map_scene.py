@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from common.reporting.report import Iteration, build_report
 from common.reporting.results_folder import (
+    cleared_if_in_vain,
     map_files,
     output_directory,
     prepare_output,
@@ -25,9 +26,10 @@ from common.scenes.bands import Bands
 from common.scenes.nodata import bands_in_words, valid_pixels
 from common.scenes.scene import Scene, load_scene
 from common.settings import Settings
-from common.system.device import choose_device, make_deterministic
+from common.system.device import choose_device, make_deterministic, peak_memory_mb
 from common.system.errors import InputError
 from common.system.memory import keep_freed_memory
+from common.training.cost import network_cost
 from common.training.network_classifier import (
     build,
     check_finite,
@@ -83,21 +85,25 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     environment = network_environment(settings, device)
     with sole_writer(out, numbered=settings.out is None) as out:
         announce(scene, choices(settings, environment), out)
-        prepare_output(out)
-        write_scene(out, scene)
-        directory = out / "run_0"
-        directory.mkdir(exist_ok=True)
+        with cleared_if_in_vain(out):
+            prepare_output(out)
+            write_scene(out, scene)
+            directory = out / "run_0"
+            directory.mkdir(exist_ok=True)
 
-        block = scene_patches(scene, slice(0, 1), settings.patch, device, weights.preprocessing)
-        model = build(network, weights.network, environment["precision"], block)
-        model.load_state_dict(weights.state)
-        iteration, mapped = _classify_blocks(model, weights, scene, split, settings, directory)
-        if len(split.test):
-            write_array(directory / "split.npy", split.as_map(scene.labels.shape))
-        report = build_report(settings, scene, [iteration], environment)
-        report["trained_with"] = weights.settings | {"seed": weights.seed}
-        report["mapped_per_class"] = mapped.tolist()
-        write_report(out, report)
+            block = scene_patches(scene, slice(0, 1), settings.patch, device, weights.preprocessing)
+            model = build(network, weights.network, environment["precision"], block)
+            model.load_state_dict(weights.state)
+            iteration, mapped = _classify_blocks(model, weights, scene, split, settings, directory)
+            if len(split.test):
+                write_array(directory / "split.npy", split.as_map(scene.labels.shape))
+            peak = peak_memory_mb(environment["device"])
+            iteration = dataclasses.replace(iteration, peak_memory_mb=peak)
+            cost = network_cost(network, weights.network, settings.patch)
+            report = build_report(settings, scene, [iteration], environment, cost)
+            report["trained_with"] = weights.settings | {"seed": weights.seed}
+            report["mapped_per_class"] = mapped.tolist()
+            write_report(out, report)
         add_page(out)
     print_report(report, out)
     return report
@@ -138,22 +144,22 @@ def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
             hint = f"; if its bands do not come last, write 'axes: [{order}]'"
         raise InputError(
             f"--weights {file}: trained on {trained_on[0]} bands and {trained_on[1]} classes, "
-            f"but {scene.key} has {scene.cube.shape[2]} bands and {scene.classes} classes{hint}"
+            f"but {scene.title} has {scene.cube.shape[2]} bands and {scene.classes} classes{hint}"
         )
     names = tuple(weights.class_names)
     if names != scene.class_names:
         same = sorted(names) == sorted(scene.class_names)
         what = "the same classes in another order" if same else "other classes"
         raise InputError(
-            f"--weights {file}: trained on {what} than {scene.key} has: {', '.join(names)}; name "
+            f"--weights {file}: trained on {what} than {scene.title} has: {', '.join(names)}; name "
             f"them so under 'classes', or leave out 'ground_truth' to map only"
         )
     both_stated = check_wavelengths(weights, scene, f"--weights {file}")
     if (tuple(weights.bands), weights.file_bands) != scene.bands and not both_stated:
         raise InputError(
             f"--weights {file}: trained on {_said(weights.bands, weights.file_bands)}, but "
-            f"{scene.key} gives {_said(*scene.bands)}; whether these are the same can be told only "
-            f"if 'wavelengths' are stated for both"
+            f"{scene.title} gives {_said(*scene.bands)}; whether these are the same can be told "
+            f"only if 'wavelengths' are stated for both"
         )
 
 

@@ -39,6 +39,7 @@ from common.settings import Settings
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import REPOSITORY, check_is_file, file_sha256, locked
 from common.system.flags import file_name
+from common.system.provenance import typed_command
 from common.tables.study_table import PIXELS, Published, Row, write_study
 
 KEYS = ("name", "flags", "scenes", "methods", "published")
@@ -239,4 +240,4 @@ def main(arguments: list[str] | None = None) -> int:
         out = Path(flags.out) if flags.out else results / path.stem
         carry_out(read_study(path), runs.resolve(), out)
 
-    return run_program(parser.prog, work, "; go on with the same command")
+    return run_program(parser.prog, work, f"; go on with: {typed_command()}")

@@ -57,7 +57,7 @@ def open_envi(path: Path, header_path: Path) -> StoredArray:
         if key in header and str(header[key]).lower() not in values:
             raise InputError(f"{path}: '{key} = {header[key]}' in the ENVI header is not supported")
     parameters = envi.gen_params(header)
-    parameters.filename = str(_data_file(path, header_path))
+    parameters.filename = str(data_file(path, header_path))
     interleaves = {"bil": bilfile.BilFile, "bip": bipfile.BipFile, "bsq": bsqfile.BsqFile}
     image = interleaves[str(header["interleave"]).lower()](parameters, header)
     if min(*image.shape, image.offset) < 0:
@@ -138,7 +138,7 @@ def _text(content: bytes) -> str:
         return content.decode("cp1252", "replace")
 
 
-def _data_file(path: Path, header_path: Path) -> Path:
+def data_file(path: Path, header_path: Path) -> Path:
     """Return the data file, which the user named or which has the header's name."""
     if path != header_path:
         return path

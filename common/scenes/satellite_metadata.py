@@ -59,6 +59,14 @@ class _Bands:
         return self.found
 
 
+def metadata_file(image: Path) -> Path | None:
+    """Return the metadata file beside an image; None where there is none or no such name."""
+    stem, is_product = IMAGE.subn("", image.stem)
+    names = [image.with_name(f"{stem}{ending}") for ending in ENDINGS]
+    path = next((name for name in names if os.path.isfile(name)), None)
+    return path if is_product else None
+
+
 def product_bands(image: Path, bands: int) -> BandsOfProduct | None:
     """Read the metadata file beside an image; None where there is none or the name is not theirs.
 
@@ -67,10 +75,8 @@ def product_bands(image: Path, bands: int) -> BandsOfProduct | None:
     InputError
         The file is damaged, or describes another number of bands.
     """
-    stem, is_product = IMAGE.subn("", image.stem)
-    names = [image.with_name(f"{stem}{ending}") for ending in ENDINGS]
-    path = next((name for name in names if os.path.isfile(name)), None)
-    if not is_product or path is None:
+    path = metadata_file(image)
+    if path is None:
         return None
     check_is_file(path, largest=LARGEST_FILE)
     with damage_in_one_line(path, "metadata file of a product"):

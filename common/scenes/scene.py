@@ -102,6 +102,11 @@ class Scene:
         return Raster(self.source.split(", ")[0], self.labels.shape, self.georeference)
 
     @property
+    def title(self) -> str:
+        """What the user calls it: the key of a benchmark, else the scene file's own name."""
+        return self.key if self.key in SCENES else self.name
+
+    @property
     def classes(self) -> int:
         """Number of classes C, those without a labelled pixel included."""
         return len(self.class_names)

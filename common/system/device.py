@@ -10,6 +10,7 @@ import torch
 
 from common.system.errors import InputError
 from common.system.files import REPOSITORY
+from common.system.memory import peak_of_process
 
 
 def choose_device(name: str) -> torch.device:
@@ -82,8 +83,18 @@ def describe_environment(device: torch.device) -> dict:
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if on_gpu else _processor_name(),
         "threads": torch.get_num_threads(),
-        "commit": _commit(),
+        "commit": current_commit(),
     }
+
+
+def peak_memory_mb(device: str) -> float:
+    """Most memory that this process has taken so far, in MB: of a GPU's, or else of the machine's.
+
+    NaN where the system does not tell.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_reserved(device) / 1e6
+    return peak_of_process()
 
 
 def _processor_name() -> str:
@@ -95,7 +106,7 @@ def _processor_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
+def current_commit() -> str | None:
     """The commit the code is at, "-dirty" where files besides results differ; None outside git."""
     head = ["git", "rev-parse", "HEAD"]
     changes = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!*results/*"]

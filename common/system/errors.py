@@ -61,8 +61,9 @@ def run_program(program: str, work: Callable[[], int | None], interrupted: str) 
     """Do the work of a command line; return its exit status.
 
     What `work` returns, None being 0.  2: the user's input was wrong, or a file cannot be read or
-    written, told in one line on stderr.  130 or 143: interrupted by Ctrl-C or SIGTERM, and
-    `interrupted` says what now.  Notes of the error, as where results so far are, follow.
+    written, told in one line on stderr.  130 or 143: interrupted by Ctrl-C or SIGTERM.  Notes of
+    the error, as where results so far are, follow; where an interruption has none, `interrupted`
+    says what now.
     """
     make_streams_tolerant()
     try:
@@ -75,7 +76,8 @@ def run_program(program: str, work: Callable[[], int | None], interrupted: str) 
         told = InputError(f"{error.filename}: {reason}" if error.filename else reason)
         told.__cause__ = error
     except KeyboardInterrupt as interruption:
-        print(f"\n{program}: interrupted{interrupted}{_notes(interruption)}", file=sys.stderr)
+        what_now = _notes(interruption) or interrupted
+        print(f"\n{program}: interrupted{what_now}", file=sys.stderr)
         return 143 if isinstance(interruption, Terminated) else 130
     print(f"{program}: error: {told}{_notes(told)}", file=sys.stderr)
     return 2

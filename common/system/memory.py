@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,25 @@ def _glibc() -> ctypes.CDLL | None:
     except OSError:
         return None
     return libc if hasattr(libc, "gnu_get_libc_version") else None
+
+
+def peak_of_process() -> float:
+    """Most memory that this process has taken so far, in MB; NaN where the system does not tell.
+
+    Linux tells two numbers: ``ru_maxrss`` would be that of the process that started this one,
+    where that was larger.
+    """
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text("utf-8", "replace")
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def is_out_of_memory(error: Exception) -> bool:

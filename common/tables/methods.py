@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.reporting.report import split_name
+from common.reporting.report import scene_title, split_name, with_all_figures
 from common.system.errors import InputError
 
-SUMMARIES = ("oa", "aa", "kappa")
+SUMMARIES = ("oa", "aa", "kappa", "f1_macro")
 TEST = 3  # the value of test pixels in split.npy
 
 # Settings by which methods of one model may differ, the most telling first, in words.
@@ -54,15 +54,15 @@ class Method:
     name : str
         Column title; the model's name until `with_distinct_names` or the user chose another.
     directory : Path
-    dataset : str
-        Key of the scene.
+    dataset, scene : str
+        Key of the scene, and what the user calls it.
     class_names : tuple of str
     settings : dict
         Those the method was trained with, None where it has no such thing; ``precision`` is what
         the run really computed in, ``split`` is in words.
-    mean, std : float arrays (C + 3,)
-        Of the classes' accuracies, OA, AA and kappa, as shares 0..1 and ddof 0; NaN where there
-        is no figure, as for a class without test pixels.
+    mean, std : float arrays (C + 4,)
+        Of the classes' accuracies, OA, AA, kappa and macro F1, as shares 0..1 and ddof 0; NaN where
+        there is no figure, as for a class without test pixels.
     oa : float array (I,)
     confusion : int array (I, C, C)
         Counts, rows = labelled.
@@ -71,11 +71,14 @@ class Method:
     test_sha256 : tuple of str, one per iteration
     asked : int
         Iterations that the run was to make; more than I where it was interrupted.
+    report : dict
+        What ``report.json`` holds, with what its confusion matrices give.
     """
 
     name: str
     directory: Path
     dataset: str
+    scene: str
     class_names: tuple[str, ...]
     settings: dict
     mean: np.ndarray
@@ -85,6 +88,7 @@ class Method:
     train_pixels: np.ndarray
     test_sha256: tuple[str, ...]
     asked: int
+    report: dict
 
     def named(self, name: str) -> "Method":
         """Return the same method under another name."""
@@ -158,6 +162,7 @@ def read_method(directory: Path) -> Method:
 
 
 def _from_report(directory: Path, report: dict) -> Method:
+    report = with_all_figures(report)
     settings = report.get("trained_with") or report["settings"]
     of_network = settings.get("epoch") is not None
     settings = {"recipe": "paper"} | (BEFORE_THE_FLAG if of_network else {}) | settings
@@ -169,6 +174,7 @@ def _from_report(directory: Path, report: dict) -> Method:
         name=str(report["model"]),
         directory=directory,
         dataset=str(report["dataset"]),
+        scene=scene_title(report),
         class_names=tuple(map(str, report["class_names"])),
         settings=settings | {"seed": int(settings["seed"])},
         mean=_classes_then_summaries(report, "mean"),
@@ -178,6 +184,7 @@ def _from_report(directory: Path, report: dict) -> Method:
         train_pixels=np.mean(split["train_per_class"], axis=0),
         test_sha256=tuple(split["test_sha256"]),
         asked=int(report["settings"]["iter"]),
+        report=report,
     )
     iterations, classes = len(method.test_sha256), len(method.class_names)
     if not iterations or method.oa.shape != (iterations,):

@@ -15,7 +15,14 @@ import numpy as np
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import write_file
 from common.system.flags import file_name
-from common.tables.methods import DISTINGUISHING, Method, read_methods, with_distinct_names
+from common.tables.further_tables import class_table, cost_table, further_csv
+from common.tables.methods import (
+    DISTINGUISHING,
+    SUMMARIES,
+    Method,
+    read_methods,
+    with_distinct_names,
+)
 from common.tables.significance import Comparison, compare
 from common.tables.significance_tables import left_out_notes, mcnemar_table, paired_table, tests_csv
 from common.tables.table_formats import NONE, Table, csv_text, latex, markdown
@@ -26,14 +33,14 @@ SUFFIXES = {"md": ".md", "latex": ".tex", "csv": ".csv"}
 def accuracy_table(methods: Sequence[Method], notes: Sequence[str] = ()) -> Table:
     """Accuracies in per cent, and under them `notes` and what else one must know to compare."""
     first = methods[0]
-    titles = [*first.class_names, "OA", "AA", "κ × 100"]
-    pixels = [f"{count:.0f}" for count in first.train_pixels] + [""] * 3
+    titles = [*first.class_names, "OA", "AA", "κ × 100", "F1, macro"]
+    pixels = [f"{count:.0f}" for count in first.train_pixels] + [""] * len(SUMMARIES)
     cells = np.array([_percentages(method) for method in methods]).T
     several = any(len(method.oa) > 1 for method in methods)
     spread = ", mean ± standard deviation over iterations" if several else ""
     best = "; best in bold" if len(methods) > 1 else ""
     return Table(
-        caption=f"{first.dataset}: test accuracies in per cent{spread}{best}.",
+        caption=f"{first.scene}: test accuracies in per cent{spread}{best}.",
         header=["class", "training pixels", *(method.name for method in methods)],
         rows=[[title, n, *row] for title, n, row in zip(titles, pixels, cells, strict=True)],
         align="lr" + "r" * len(methods),
@@ -41,6 +48,11 @@ def accuracy_table(methods: Sequence[Method], notes: Sequence[str] = ()) -> Tabl
         rule_above=len(first.class_names),
         notes=[*comparability_notes(methods), *notes],
     )
+
+
+def method_tables(methods: Sequence[Method], notes: Sequence[str] = ()) -> list[Table]:
+    """Every table of methods but the tests: accuracies, with `notes`; precision and F1; costs."""
+    return [accuracy_table(methods, notes), class_table(methods), cost_table(methods)]
 
 
 def _percentages(method: Method) -> list[str]:
@@ -89,18 +101,18 @@ def comparability_notes(methods: Sequence[Method]) -> list[str]:
 
 
 def accuracies_csv(methods: Sequence[Method]) -> str:
-    """The accuracies as plain numbers in per cent; empty where there is none."""
+    """Every figure as a plain number, shares in per cent; empty where there is none."""
     header = ["class", "training_pixels"]
     header += [f"{method.name} {what}" for method in methods for what in ("mean", "std")]
-    titles = [*methods[0].class_names, "OA", "AA", "kappa"]
-    pixels = [f"{count:g}" for count in methods[0].train_pixels] + [None] * 3
+    titles = [*methods[0].class_names, "OA", "AA", "kappa", "F1, macro"]
+    pixels = [f"{count:g}" for count in methods[0].train_pixels] + [None] * len(SUMMARIES)
     rows = [[title, count] for title, count in zip(titles, pixels, strict=True)]
     for method in methods:
         for row, mean, std in zip(rows, method.mean, method.std, strict=True):
             has_std = len(method.oa) > 1 and not math.isnan(std)
             row.append(None if math.isnan(mean) else f"{100 * mean:.4f}")
             row.append(f"{100 * std:.4f}" if has_std else None)
-    return csv_text(header, rows)
+    return csv_text(header, rows + further_csv(methods))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -168,24 +180,24 @@ def write(flags: argparse.Namespace) -> None:
     methods = named(read_methods(list(map(Path, flags.directories))), flags.names)
     comparisons = against_reference(methods, flags.reference)
     notes = left_out_notes(comparisons)
-    tests = None
+    csv_tests = None
     if chosen == "csv":
-        text, tests = accuracies_csv(methods), tests_csv(comparisons)
+        text, csv_tests = accuracies_csv(methods), tests_csv(comparisons)
         for note in [*comparability_notes(methods), *notes]:
             print(f"note: {note}", file=sys.stderr)
     else:
-        tables = (mcnemar_table(comparisons), paired_table(comparisons))
-        tables = [accuracy_table(methods, notes), *filter(None, tables)]
+        tests = (mcnemar_table(comparisons), paired_table(comparisons))
+        tables = [*method_tables(methods, notes), *filter(None, tests)]
         text = markdown(tables) if chosen == "md" else latex(tables)
     if out is None:
         print(text, end="")
-        if tests and comparisons:
+        if csv_tests and comparisons:
             print("note: --out FILE writes the tests too, to FILE's _tests.csv", file=sys.stderr)
         return
     try:
         write_file(out, text)
-        if tests and comparisons:
-            write_file(out.with_name(f"{out.stem}_tests.csv"), tests)
+        if csv_tests and comparisons:
+            write_file(out.with_name(f"{out.stem}_tests.csv"), csv_tests)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from error
 

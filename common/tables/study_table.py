@@ -10,16 +10,15 @@ import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from common.reporting.figures import STYLE, class_names, encoded, map_panels
+from common.reporting.figures import STYLE, class_handles, encoded, map_panels, numbered_names
 from common.reporting.metrics import Scores, confusion_matrix, scores
 from common.reporting.read_results import Outcome, read_outcome
 from common.reporting.report import numbers_in_maps
 from common.scenes.labels import class_numbers
 from common.system.files import write_file
 from common.tables.methods import read_method
-from common.tables.paper_table import accuracies_csv, accuracy_table
+from common.tables.paper_table import accuracies_csv, method_tables
 from common.tables.table_formats import NONE, Table, csv_text, latex, markdown
 
 FIGURES = {"oa": "OA %", "aa": "AA %", "kappa": "κ × 100"}
@@ -88,7 +87,7 @@ def write_study(out: Path, name: str, published: Published, scenes: dict[str, li
         tables.append(comparison_table(name, scene, rows, published))
         if done := [row for row in rows if not row.absent]:
             methods = _methods(done)
-            tables.append(accuracy_table(methods))
+            tables += method_tables(methods)
             write_file(out / f"{scene}_classes.csv", accuracies_csv(methods))
     write_file(out / "table.md", markdown(tables))
     write_file(out / "table.tex", latex(tables))
@@ -199,11 +198,12 @@ def maps_figure(rows: Sequence[Row]) -> Figure | None:
                 panels.setdefault(title, shown[title])
         title = f"{name}, {100 * report['oa'][0]:.2f} %" if report["oa"] else name
         panels[title] = shown["classification"]
-    named = zip(numbers_in_maps(first.report), class_names(first), first.colours, strict=True)
-    return _side_by_side(panels, {f"{n} {name}": colour for n, name, colour in named})
+    return _side_by_side(panels, numbered_names(first), first.colours)
 
 
-def _side_by_side(panels: dict[str, np.ndarray], colours: dict[str, str]) -> Figure:
+def _side_by_side(
+    panels: dict[str, np.ndarray], names: Sequence[str], colours: Sequence[str]
+) -> Figure:
     rows, cols = next(iter(panels.values())).shape[:2]
     across = min(len(panels), PANELS_ACROSS)
     down = -(-len(panels) // across)
@@ -217,10 +217,7 @@ def _side_by_side(panels: dict[str, np.ndarray], colours: dict[str, str]) -> Fig
         for axis, (title, picture) in zip(axes, panels.items(), strict=False):
             axis.imshow(picture, interpolation="nearest")
             axis.set_title(title, fontsize=7)
-        handles = [
-            Patch(facecolor=colour, edgecolor="black", linewidth=0.3, label=name)
-            for name, colour in colours.items()
-        ]
+        handles = class_handles(names, colours)
         style = {"frameon": False, "fontsize": 6.5, "ncols": 4}
         figure.legend(handles=handles, loc="outside lower center", **style)
     return figure

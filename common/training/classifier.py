@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from common.samples.random_split import Split
+from common.training.cost import Cost
 
 # Flat pixel indices in; labels 1..C (int64) and confidence 0..1 (float32, or None) of each out.
 Classify = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
@@ -24,7 +25,8 @@ class Trained:
     epochs : int
         Epochs trained; 0 for a classifier without.
     seconds : float
-        Wall time of training, validation included.
+        Wall time of training, validation included, compilation of kernels not; over all processes
+        that an interrupted training took.
     probabilities : callable, optional
         Given flat pixel indices, returns float32 (pixels, C): how probable it thinks each class.
         None of a classifier that knows no probabilities.
@@ -65,6 +67,7 @@ class Classifier(Protocol):
 
     environment: dict  # what `describe_environment` gave, and the precision
     facts: dict  # further keys of ``report.json``
+    cost: Cost
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Train for each task, in this order; when the result is asked for, or before."""

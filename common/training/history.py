@@ -15,7 +15,8 @@ class Epoch:
     """One line of ``history.csv``: losses are means over the set, accuracies shares 0..1.
 
     The learning rate is that of the epoch's first update.  Validation figures are NaN, and left
-    out of the file, where the recipe does not validate.
+    out of the file, where the recipe does not validate.  Seconds leave out what kernels took to
+    compile; of networks that are trained side by side each has its share of them.
     """
 
     epoch: int
@@ -50,6 +51,15 @@ def write_history(run: Path, history: list[Epoch]) -> None:
 def write_pretraining(run: Path, history: list[PretrainingEpoch]) -> None:
     """Write ``pretraining.csv``, one line per epoch of each layer."""
     _write(run / "pretraining.csv", PretrainingEpoch, history)
+
+
+def read_pretraining_seconds(run: Path) -> float:
+    """Sum of the seconds in ``pretraining.csv``; 0 where there is none."""
+    path = run / "pretraining.csv"
+    if not path.is_file():
+        return 0.0
+    with path.open(encoding="utf-8") as file:
+        return sum(float(row["seconds"]) for row in csv.DictReader(file))
 
 
 def _write(path: Path, kind: type, history: list) -> None:

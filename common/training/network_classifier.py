@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -33,7 +32,8 @@ from common.system.errors import InputError
 from common.training.attention_maps import weights_per_class
 from common.training.checkpoint import Checkpoint
 from common.training.classifier import Task, Trained
-from common.training.history import write_history
+from common.training.cost import network_cost
+from common.training.history import read_pretraining_seconds, write_history
 from common.training.predict import classify, probabilities
 from common.training.pretraining import pretrain
 from common.training.progress import epoch_progress
@@ -83,6 +83,8 @@ class NetworkClassifier:
         self.arguments = {"bands": bands, "classes": scene.classes} | settings.network_arguments()
         if "patch_size" in inspect.signature(network).parameters:  # it is made for one size
             self.arguments["patch_size"] = 2 * settings.patch + 1
+        self.network = network
+        self.cost = network_cost(network, self.arguments, settings.patch)
         if settings.components is not None:
             check_network_takes(network, self.arguments, settings, scene.cube.shape[2])
         self.recipe = fitting_recipe(settings, network, self.arguments)
@@ -117,16 +119,14 @@ class NetworkClassifier:
         """Train several networks at once, or one."""
         shape = self.scene.labels.shape
         seen = [self.seen_by_all or self._seen(pixels_of(task.split, shape)) for task in tasks]
-        start = time.perf_counter()
         with contextlib.ExitStack() as bars:
             trainings = [
                 self._training(task, of_task.patches, bars)
                 for task, of_task in zip(tasks, seen, strict=True)
             ]
             ends = run_side_by_side(trainings) if len(trainings) > 1 else [run(trainings[0])]
-        seconds = (time.perf_counter() - start) / len(tasks)
         results = [
-            self._result(task, training, of_task.preprocessing, end, seconds)
+            self._result(task, training, of_task.preprocessing, end)
             for task, training, of_task, end in zip(tasks, trainings, seen, ends, strict=True)
         ]
         for result in results:
@@ -161,7 +161,6 @@ class NetworkClassifier:
         training: Training,
         preprocessing: Preprocessing,
         end: DivergenceError | None,
-        seconds: float,
     ) -> Trained | DivergenceError:
         """Keep what a training gave; return what ended it before its time, if that is so."""
         progress = training.progress
@@ -173,10 +172,11 @@ class NetworkClassifier:
         if end is not None:
             return end
         used = training.model, training.patches
+        pretraining = read_pretraining_seconds(task.directory)
         return Trained(
             functools.partial(classify, *used),
             len(progress.history),
-            seconds,
+            pretraining + sum(epoch.seconds for epoch in progress.history),
             probabilities=functools.partial(probabilities, *used, self.scene.classes),
             inspect=functools.partial(weights_per_class, *used, self.scene.classes),
         )

@@ -14,6 +14,10 @@ from common.settings import Settings
 from common.training.history import Epoch
 
 SECONDS_BETWEEN_LINES = 30
+# Of a line on a terminal: with a bar, or without.
+BAR = "{desc} {percentage:3.0f}% |{bar}| at most {remaining} left"
+TIME = "{desc}, {remaining} left"
+TIME_LEFT, LEAST_BAR = len(", 00:00:00 left"), len(" 100% || at most") + 8
 
 
 @contextmanager
@@ -33,12 +37,12 @@ def epoch_progress(
     widths = [2 * half_width(settings, recipe, number + 1) + 1 for number in range(epochs)]
     pixels = [width**2 for width in widths]
     if sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns:
-        layout = "{desc} {percentage:3.0f}% |{bar}| at most {remaining} left{postfix}"
-        with tqdm(total=sum(pixels), desc=title, bar_format=layout, dynamic_ncols=True) as bar:
+        with tqdm(total=sum(pixels), desc=title, bar_format=BAR, dynamic_ncols=True) as bar:
 
             def show(epoch: Epoch) -> None:
-                bar.set_description_str(f"{title}: epoch {epoch.epoch}/{epochs}", refresh=False)
-                bar.set_postfix_str(_figures(epoch), refresh=False)
+                columns = shutil.get_terminal_size().columns
+                bar.bar_format, text = _layout(title, epoch, epochs, columns)
+                bar.set_description_str(text, refresh=False)
                 bar.update(pixels[epoch.epoch - 1])
 
             yield show
@@ -64,12 +68,34 @@ def epoch_progress(
         print_line(latest)
 
 
+def _layout(title: str, epoch: Epoch, epochs: int, columns: int) -> tuple[str, str]:
+    """Return tqdm's layout and the text in it that fit a terminal: the losses go last.
+
+    First the bar goes, then the time left, then the accuracy.
+    """
+    head, short = f"{title}: epoch {epoch.epoch}/{epochs}", f"{title}: {epoch.epoch}/{epochs}"
+    layouts = [
+        (BAR, f"{head}, {_figures(epoch)}", TIME_LEFT + LEAST_BAR),
+        (TIME, f"{head}, {_figures(epoch)}", TIME_LEFT),
+        ("{desc}", f"{head}, {_figures(epoch)}", 0),
+        (TIME, f"{head}, {_losses(epoch)}", TIME_LEFT),
+        ("{desc}", f"{head}, {_losses(epoch)}", 0),
+        ("{desc}", f"{short}, {_losses(epoch)}", 0),
+    ]
+    fitting = (pair for *pair, more in layouts if len(pair[1]) + more < columns)
+    layout, text = next(fitting, ("{desc}", f"{short}, {_losses(epoch)}"[: columns - 1]))
+    return layout, text
+
+
 def _figures(epoch: Epoch) -> str:
     if math.isnan(epoch.train_accuracy):  # without labels
-        return f"loss {epoch.train_loss:.4f}"
+        return _losses(epoch)
     if math.isnan(epoch.validation_accuracy):  # not validated, or diverged
-        return f"acc {100 * epoch.train_accuracy:.2f} %, loss {epoch.train_loss:.4f}"
-    return (
-        f"val acc {100 * epoch.validation_accuracy:.2f} %, "
-        f"loss {epoch.train_loss:.4f}, val loss {epoch.validation_loss:.4f}"
-    )
+        return f"acc {100 * epoch.train_accuracy:.2f} %, {_losses(epoch)}"
+    return f"val acc {100 * epoch.validation_accuracy:.2f} %, {_losses(epoch)}"
+
+
+def _losses(epoch: Epoch) -> str:
+    of_validation = f", val loss {epoch.validation_loss:.4f}"
+    has_none = math.isnan(epoch.validation_accuracy)
+    return f"loss {epoch.train_loss:.4f}{'' if has_none else of_validation}"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.fast import compile_seconds
 from common.recipe import Recipe, half_width, learning_rate, recipe_of
 from common.samples.even_draws import draw_evenly
 from common.samples.patches import Patches
@@ -138,9 +139,13 @@ class Training:
         """Whether there is no further epoch."""
         return self.progress.is_over(self.settings)
 
-    def start_epoch(self) -> None:
-        """Update the weights with all training pixels; a GPU is only told to."""
-        self.start, self.number = time.perf_counter(), len(self.progress.history) + 1
+    def start_epoch(self, side_by_side: int = 1) -> None:
+        """Update the weights with all training pixels; a GPU is only told to.
+
+        The epoch's time is shared out among so many trainings that go on `side_by_side`.
+        """
+        self.start, self.compiling = time.perf_counter(), compile_seconds()
+        self.side_by_side, self.number = side_by_side, len(self.progress.history) + 1
         self.step.seed(epoch_seed(self.seed, self.number))
         make_updates(self.step, self.pixels, self.settings, self.seed, self.number)
 
@@ -166,7 +171,8 @@ class Training:
             )
             with torch.no_grad():
                 val_loss += float(step.weight_loss())
-        seconds, rate = time.perf_counter() - self.start, learning_rate(settings, number - 1)
+        seconds = time.perf_counter() - self.start - (compile_seconds() - self.compiling)
+        seconds, rate = seconds / self.side_by_side, learning_rate(settings, number - 1)
         epoch = Epoch(number, rate, train_loss, train_accuracy, val_loss, val_accuracy, seconds)
         self.progress.add(epoch, self.model)
         self.on_epoch(epoch)
@@ -228,7 +234,7 @@ def run_side_by_side(trainings: Sequence[Training]) -> list[DivergenceError | No
             except DivergenceError as error:
                 ends[number] = error
                 continue
-            training.start_epoch()
+            training.start_epoch(side_by_side=len(waiting) + 1)
             waiting.append((number, stream, True))
     torch.cuda.synchronize()
     return ends

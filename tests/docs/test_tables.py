@@ -1,5 +1,7 @@
 """The tables of README and docs/ are made from what was run and measured."""
 
+import dataclasses
+import importlib
 import json
 import re
 import shutil
@@ -9,6 +11,8 @@ import pytest
 
 from common.reporting.read_results import read_outcome
 from common.reporting.report import report_text
+from common.reporting.resume import WITHOUT_EFFECT
+from common.run.cli import read_settings
 from common.system.files import REPOSITORY
 from common.tables import readme_tables
 from figs.make_figures import RESULTS
@@ -86,3 +90,23 @@ def test_every_published_run_is_in_a_table():
     tables = page("docs/results.md") + page("docs/splits.md")
     linked = set(re.findall(r"\(\.\./results/published/(\w+)/report\.txt\)", tables))
     assert linked == {path.parent.name for path in PUBLISHED.glob("*/report.json")}
+
+
+@pytest.mark.parametrize("name", readme_tables.HEADLINE)
+def test_commands_of_the_readme_are_those_of_the_published_runs(name):
+    _, command = readme_tables.HEADLINE[name]
+    script, *flags = command.split()
+    module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+    meant = dataclasses.asdict(read_settings(module.DEFAULTS, flags))
+    run = json.loads((PUBLISHED / name / "report.json").read_text("utf-8"))["settings"]
+    left_out = {*WITHOUT_EFFECT, "map"}
+    assert {k: v for k, v in meant.items() if k in run.keys() - left_out} == {
+        k: v for k, v in run.items() if k not in left_out
+    }
+
+
+def test_one_row_of_the_readme_is_the_papers():
+    table = page("README.md").partition("<!-- headline: end")[0]
+    (row,) = [line for line in table.splitlines() if line.startswith("| **")]
+    assert "as in its paper" in row
+    assert row.endswith("| `python A2S2KResNet/A2S2KResNet.py -d IN -i 5` |")

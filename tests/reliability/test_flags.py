@@ -31,6 +31,7 @@ from common.system.device import describe_environment
 from common.system.files import REPOSITORY
 from common.tables import paper_table, readme_tables
 from common.training.classifier import Trained
+from common.training.cost import Cost
 from figs import make_figures
 from tests.forked import run_program
 
@@ -330,7 +331,7 @@ class Majority:
     """The simplest classifier: whatever is not trained on is of the commonest class."""
 
     def __init__(self, settings, scene) -> None:
-        self.scene, self.facts = scene, {}
+        self.scene, self.facts, self.cost = scene, {}, Cost()
         self.environment = describe_environment(torch.device("cpu"))
 
     def fit(self, tasks) -> Iterator[Trained]:

@@ -1,4 +1,4 @@
-"""OA, AA, kappa and per-class accuracies against scikit-learn."""
+"""OA, AA, kappa, per-class accuracies, precision and F1 against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -25,6 +25,11 @@ def test_random_labels(seed, never_predicted):
     assert result.aa_users == pytest.approx(precision)
     recalls = sk.recall_score(labels, predicted, average=None)
     np.testing.assert_allclose(result.per_class, recalls)
+    for name, score in {"precision": sk.precision_score, "f1": sk.f1_score}.items():
+        expected = score(labels, predicted, average=None, zero_division=0)
+        np.testing.assert_allclose(getattr(result, name), expected)
+    f1 = sk.f1_score(labels, predicted, average="macro", zero_division=0)
+    assert result.f1_macro == pytest.approx(f1)
 
 
 def test_class_without_test_pixels_is_left_out_of_the_mean():
@@ -32,6 +37,8 @@ def test_class_without_test_pixels_is_left_out_of_the_mean():
     np.testing.assert_allclose(result.per_class, [0.8, 0.9, np.nan])
     assert result.aa == pytest.approx(0.85)
     assert result.aa_users == pytest.approx((8 / 9 + 9 / 11) / 2)
+    np.testing.assert_allclose(result.precision, [8 / 9, 9 / 11, np.nan])
+    assert result.f1_macro == pytest.approx((16 / 19 + 18 / 21) / 2)
 
 
 def test_perfect_prediction_of_one_class_has_no_kappa():

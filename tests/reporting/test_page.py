@@ -8,13 +8,19 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import scipy.io
-from PIL import Image
+from PIL import Image, ImageColor
 
 import common.reporting.page
 from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
 from common.reporting.figures import (
+    BLACK,
+    ERROR_COLOURS,
+    KEYS,
+    confusion,
     disagreement,
     map_panels,
+    maps,
+    numbered_names,
     row_shares,
     second_class,
     shaded,
@@ -24,6 +30,7 @@ from common.reporting.page import write_page
 from common.reporting.pictures import palette
 from common.reporting.read_results import read_outcome
 from common.run.cli import main
+from common.scenes.scene_file import SCENES, default_colours, describe
 from tests.conftest import toy_labels
 
 SHORT = ["-p", "2", "-k", "4", "-e", "2", "--precision", "fp32"]
@@ -79,7 +86,7 @@ def test_page_needs_no_other_file_no_network_and_no_script(results):
 
 def test_page_shows_the_figures_of_the_report(results):
     page, report = read_page(results), json.loads((results / "report.json").read_text("utf-8"))
-    for name in ("oa", "aa", "kappa", "aa_users"):
+    for name in ("oa", "aa", "kappa", "aa_users", "f1_macro"):
         assert f"{100 * report[f'{name}_mean']:.2f}" in page.text
         assert f"± {100 * report[f'{name}_std']:.2f}" in page.text
     for name in report["class_names"]:
@@ -114,7 +121,7 @@ def test_every_map_is_on_the_page(results):
 def test_error_map_marks_exactly_the_wrong_pixels(results):
     outcome = read_outcome(results)
     wrong = (toy_labels() > 0) & (outcome.iterations[0].label_map != toy_labels())
-    black, right_colour, wrong_colour = palette(("#cfd4da", "#d55e00"))
+    black, right_colour, wrong_colour = palette(tuple(ERROR_COLOURS.values()))
     errors = map_panels(outcome)["errors"]
     np.testing.assert_array_equal((errors == wrong_colour).all(axis=2), wrong)
     np.testing.assert_array_equal((errors == black).all(axis=2), toy_labels() == 0)
@@ -171,8 +178,83 @@ def test_page_without_maps_and_with_one_iteration(toy_data, tmp_path, no_figure_
     write_page(tmp_path / "out")
     page = read_page(tmp_path / "out")
     assert "one iteration" in page.text
+    assert "first iteration" not in page.text.lower()
     assert "classification" not in page.text
     assert "not tested" in page.text
+    assert "Student" not in page.text
+
+
+def test_of_several_iterations_the_maps_are_the_firsts(results):
+    assert "classification first iteration" in read_page(results).text
+    assert "errors labelled pixels, first iteration" in read_page(results).text
+
+
+def test_page_says_what_a_run_cost_and_was_made_with(results):
+    page, report = read_page(results), json.loads((results / "report.json").read_text("utf-8"))
+    assert f"learned parameters {report['parameters']:,}" in page.text
+    assert f"multiply-adds per pixel, patches {report['macs_per_pixel']:,}" in page.text
+    assert report["command"] in page.text
+    assert all(checksum in page.text for checksum in report["files_sha256"].values())
+    assert f"torch {report['packages']['torch']}" in page.text
+    for key in ("oa_ci95_iterations", "oa_ci95_blocks"):
+        low, high = report[key]
+        assert f"{100 * low:.2f}–{100 * high:.2f} %" in page.text
+    assert "neighbours are alike" in page.text
+
+
+def test_settings_of_a_run_with_weights_are_not_the_trainings(results, toy_data, tmp_path):
+    weights = str(results / "run_1" / "weights.pt")
+    flags = ["-d", "UP", "--data-dir", str(toy_data), "--weights", weights, "--map", "none"]
+    assert main(A2S2KResNet, DEFAULTS, [*flags, "--out", str(tmp_path / "out")]) == 0
+    write_page(tmp_path / "out")
+    text = read_page(tmp_path / "out").text.partition("How it was made")[0]
+    own, training = text.split("Settings of the training, by the file of weights")
+    own = own.partition("Settings model A2S2KResNet")[2]
+    assert f"weights {weights}" in own
+    assert "map none" in own
+    assert "optimizer" not in own
+    assert "optimizer adam" in training
+    assert "map all" in training
+
+
+def colours_of(names: list[str]) -> np.ndarray:
+    return np.array([ImageColor.getrgb(name) for name in names], float)
+
+
+@pytest.mark.parametrize("key", [*SCENES, None])
+def test_no_class_has_a_colour_of_errors_or_of_the_split(key):
+    """Of benchmarks and of scenes without colours: 35 of 442 apart in RGB, at the least."""
+    classes = describe(key).colours if key else default_colours(20)
+    for key_colours in KEYS.values():
+        others = colours_of([*key_colours.values(), "#000000"])
+        apart = np.linalg.norm(others[:-1, None] - colours_of(classes), axis=2)
+        assert apart.min() > 35
+        brightness = np.sort(others @ [0.299, 0.587, 0.114])
+        assert np.diff(brightness).min() > 60  # told apart in grey, too
+
+
+def test_each_map_has_its_own_legend(results):
+    outcome = read_outcome(results)
+    figure = maps(outcome)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*numbered_names(outcome), BLACK]
+    own = {
+        axis.get_title(): [text.get_text() for text in axis.get_legend().get_texts()]
+        for axis in figure.axes
+        if axis.get_legend()
+    }
+    assert own == {"errors": ["right", "wrong"], "split": ["training", "validation", "test"]}
+    bars = [bar for axis in figure.axes for bar in axis.child_axes]
+    ends = [[tick.get_text() for tick in axis.get_xticklabels()] for axis in bars]
+    assert ends == [["0.111", "1"], ["0 %", "50 %"]]
+    assert all("not classified" in axis.get_xlabel() for axis in bars)
+
+
+def test_confusion_names_classes_as_the_page_does_and_says_what_it_shows(results):
+    axis = confusion(read_outcome(results)).axes[0]
+    assert axis.get_yticklabels()[0].get_text() == "1 Asphalt"
+    for shown in (axis.get_title(loc="right"), read_page(results).text):
+        assert "per cent of the row's pixels; rounded, so that a row may not add up" in shown
 
 
 def test_page_of_a_scene_without_ground_truth(results, toy_data, tmp_path, no_figure_files):

@@ -1,18 +1,23 @@
 """A killed run goes on to the same bits; what is damaged or foreign is told and not used."""
 
 import dataclasses
+import itertools
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.io
 
 import common.run.experiment
+import common.training.checkpoint
 import common.training.network_classifier
+import common.training.train
 from baselines import SVM
 from common.recipe import OF_NETWORK
 from common.run.cli import main, run_script
@@ -142,6 +147,52 @@ def test_a_finished_run_says_so_and_does_nothing(toy_data, tmp_path, capsys, mon
     assert run(toy_data, out, "-i", "1", "-e", "1", "--resume") == 0
     assert "finished already, nothing to do" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_run_takes_further_iterations(uninterrupted, toy_data, tmp_path, monkeypatch):
+    assert run(toy_data, tmp_path / "out", "-i", "1") == 0
+    first = (tmp_path / "out" / "run_0" / "weights.pt").stat().st_mtime_ns
+    with monkeypatch.context() as patch:  # interrupted in the second
+        killed_after(0, patch, common.run.experiment, "write_finished")
+        with pytest.raises(Killed):
+            run(toy_data, tmp_path / "out", "-i", "2", "--resume")
+    assert run(toy_data, tmp_path / "out", "-i", "2", "--resume") == 0
+    assert (tmp_path / "out" / "run_0" / "weights.pt").stat().st_mtime_ns == first
+    assert bits(tmp_path / "out") == uninterrupted
+
+
+def test_fewer_iterations_are_refused(toy_data, tmp_path, capsys):
+    assert run(toy_data, tmp_path / "out", "-i", "2", "-e", "1") == 0
+    assert run(toy_data, tmp_path / "out", "-i", "1", "-e", "1", "--resume") == 2
+    assert "iter was 2" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_seconds_of_training_add_up_over_an_interruption(toy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(common.training.checkpoint, "LARGEST_COST", 1e9)
+    real = common.training.train.time.perf_counter
+    slow = SimpleNamespace(perf_counter=lambda: 1000 * real())
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(common.training.train, "time", slow)
+        killed_after(3, patch, common.training.checkpoint, "write_file")  # after two epochs
+        with pytest.raises(Killed):
+            run(toy_data, out, "-i", "1")
+    assert run(toy_data, out, "-i", "1", "--resume") == 0
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    history = np.genfromtxt(out / "run_0" / "history.csv", delimiter=",", names=True)
+    before, after = history["seconds"][:2], history["seconds"][-1]
+    assert before.min() > 20 * after
+    assert report["train_seconds"] == [pytest.approx(history["seconds"].sum())]
+
+
+def test_seconds_of_training_leave_compilation_out(toy_data, tmp_path, monkeypatch):
+    clock, compiled = itertools.count(step=3), itertools.count()  # of 3 s one is compilation
+    slow = SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr(common.training.train, "time", slow)
+    monkeypatch.setattr(common.training.train, "compile_seconds", lambda: next(compiled))
+    assert run(toy_data, tmp_path / "out", "-i", "1") == 0
+    history = np.genfromtxt(tmp_path / "out" / "run_0" / "history.csv", delimiter=",", names=True)
+    assert history["seconds"].tolist() == [2, 2, 2, 2]
 
 
 def test_resume_of_nothing_starts_anew(uninterrupted, toy_data, tmp_path):

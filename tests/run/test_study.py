@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -86,7 +87,10 @@ def test_an_interrupted_study_goes_on(study):
         process.send_signal(signal.SIGTERM)
         *_, last = process.stderr.read().splitlines()
         assert process.wait() == 143
-    assert "go on with the same command" in last
+    assert last.endswith(
+        "interrupted; go on with: "
+        + shlex.join([sys.executable, "-m", "common", "study", *command(study)])
+    )
     assert main(command(study)) == 0
     assert (study / "out" / "study.html").is_file()
 

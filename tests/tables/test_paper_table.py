@@ -41,6 +41,7 @@ def write_results(out: Path, wrong: list[list[int]], arrays: bool = True, **sett
         "dataset": "UP",
         "settings": {"seed": 7, "iter": len(wrong), "recipe": "paper"} | settings,
         "environment": {"precision": "fp32"},
+        "shape": [*LABELS.shape, 60],
         "class_names": ["Asphalt", "50% & _grass_", "Shadows"],
         "split": {
             "train_per_class": [[1, 1, 0]] * len(wrong),
@@ -61,7 +62,7 @@ def write_results(out: Path, wrong: list[list[int]], arrays: bool = True, **sett
             np.save(out / "gt.npy", LABELS)
             np.save(out / f"run_{n}" / "split.npy", SPLIT)
             np.save(out / f"run_{n}" / "map.npy", predicted.reshape(LABELS.shape))
-    for name in ("oa", "aa", "kappa"):
+    for name in ("oa", "aa", "kappa"):  # as in reports of before there was more
         report[name] = [getattr(result, name) for result in results]
         report[f"{name}_mean"], report[f"{name}_std"] = summary(report[name])
     per_class = [[None if math.isnan(x) else x for x in r.per_class] for r in results]
@@ -92,7 +93,7 @@ def output(capsys, *arguments: str) -> str:
 def test_markdown_table(pair, capsys):
     lines = output(capsys, *pair).splitlines()
     assert lines[0].startswith("UP: test accuracies in per cent, mean ± standard deviation")
-    assert lines[2:10] == [
+    assert lines[2:11] == [
         "| class | training pixels | SSRN (fast recipe) | SSRN (paper recipe) |",
         "| --- | ---: | ---: | ---: |",
         "| Asphalt | 1 | **75.00 ± 12.50** | 56.25 ± 6.25 |",
@@ -101,6 +102,7 @@ def test_markdown_table(pair, capsys):
         "| OA |  | **87.50 ± 6.25** | 75.00 ± 0.00 |",
         "| AA |  | **87.50 ± 6.25** | 75.00 ± 0.00 |",
         "| κ × 100 |  | **75.00 ± 12.50** | 50.00 ± 0.00 |",
+        "| F1, macro |  | **87.15 ± 6.58** | 73.97 ± 0.63 |",
     ]
     assert "- Iterations: 2." in lines
     assert "- Settings that differ: recipe." in lines
@@ -204,7 +206,9 @@ def test_bold_is_the_best_as_printed(tmp_path):
         for name, wrong in {"a": [0], "b": [8], "c": [0, 8]}.items()
     ]
     methods[1].mean[3:5] += (4e-5, 6e-5)  # OA and AA: 93.754 and 93.756 %
-    assert best_cells(methods) == {(0, 1), (1, 0), (3, 0), (3, 1), (4, 1), (5, 0), (5, 1)}
+    assert best_cells(methods) == {
+        *((0, 1), (1, 0), (3, 0), (3, 1), (4, 1), (5, 0), (5, 1), (6, 0), (6, 1))
+    }
     assert best_cells(methods[:1]) == set()
 
 
@@ -255,7 +259,12 @@ def test_csv_holds_plain_numbers_and_the_tests_lie_beside(pair, tmp_path, capsys
     out = tmp_path / "table.csv"
     output(capsys, *pair, "--names", "A,B", "--out", str(out))
     rows = list(csv.DictReader(io.StringIO(out.read_text("utf-8"))))
-    assert [row["class"] for row in rows[2:]] == ["Shadows", "OA", "AA", "kappa"]
+    assert [row["class"] for row in rows[2:7]] == ["Shadows", "OA", "AA", "kappa", "F1, macro"]
+    further = {row["class"]: row for row in rows[7:]}
+    assert float(further["precision, Asphalt"]["B mean"]) == pytest.approx(90, abs=10)
+    assert further["parameters"]["A mean"] == ""
+    low, high = (float(further[f"oa_ci95_blocks_{end}"]["A mean"]) for end in ("low", "high"))
+    assert low < 87.5 < high
     assert [float(rows[0][f"{name} {x}"]) for name in "AB" for x in ("mean", "std")] == [
         *(75, 12.5),
         *(56.25, 6.25),
@@ -288,7 +297,7 @@ def test_latex_table(pair, capsys):
     text = output(capsys, *pair, "--format", "latex")
     assert r"50\% \& \_grass\_ & 1 & \textbf{100.00 $\pm$ 0.00} & 93.75 $\pm$ 6.25 \\" in text
     assert "Shadows & 0 & -- & -- \\\\\n\\midrule\nOA &  & " in text
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 5
     assert not re.search("[^\0-\x7f]", text)  # whatever the document's encoding
 
 
@@ -379,3 +388,32 @@ def test_example_of_the_docs(capsys, monkeypatch):
         report = json.loads(Path(directory, "report.json").read_text("utf-8"))
         assert f"{100 * report['oa_mean']:.2f} ± {100 * report['oa_std']:.2f}" in row
     assert "Paired t-test" in text
+
+
+def test_precision_and_f1_of_classes(pair, capsys):
+    text = output(capsys, *pair, "--names", "A,B")
+    # A: 7 of 8 and 5 of 8 of Asphalt right, none of the others taken for it.
+    f1 = (2 * 7 / 15 + 2 * 5 / 13) / 2
+    (row,) = [line for line in text.splitlines() if line.startswith("| Asphalt | 100.00")]
+    assert row.startswith(f"| Asphalt | 100.00 | {100 * f1:.2f} |")
+    assert "| Shadows | – | – | – | – |" in text
+
+
+def test_costs_are_those_of_the_reports(pair, capsys):
+    costs = {"parameters": 364168, "macs_per_pixel": 93266088, "macs_per_pixel_dense": None}
+    costs |= {"peak_memory_mb": 512.4, "train_seconds_per_epoch": [1.0, 2.0]}
+    change_report(Path(pair[0]), **costs, oa_ci95_blocks=[0.8, 0.9])
+    text = output(capsys, *pair, "--names", "A,B")
+    assert "| A | 364,168 | 93,266,088 | – | 1.50 | 512 |" in text
+    assert " | 80.00–90.00 |" in text
+    assert "| B | – | – | – | – | – |" in text  # of before there was more
+    assert "neighbours are alike" in text
+
+
+def test_a_scene_keeps_its_name(pair, capsys):
+    for directory in pair:
+        change_report(Path(directory), dataset="My_field", scene_name="My field")
+    assert output(capsys, *pair).startswith("My field: test accuracies")
+    text = output(capsys, *pair, "--format", "latex")
+    assert r"\caption{My field: test" in text
+    assert "My\\_field" not in text

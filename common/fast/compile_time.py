@@ -1,0 +1,47 @@
+"""How long kernels have been compiled in this process: none of it is training."""
+
+import contextlib
+import time
+from typing import Any
+
+from numba.core import event
+
+_COMPILE = "numba:compile"
+
+
+class _Clock(event.Listener):
+    """Adds up how long something is compiled; what is compiled within it counts once."""
+
+    def __init__(self) -> None:
+        self.seconds, self._depth, self._start = 0.0, 0, 0.0
+
+    def on_start(self, event: event.Event) -> None:
+        if self._depth == 0:
+            self._start = time.perf_counter()
+        self._depth += 1
+
+    def on_end(self, event: event.Event) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.seconds += time.perf_counter() - self._start
+
+
+_CLOCK = _Clock()
+event.register(_COMPILE, _CLOCK)
+
+
+def compile_seconds() -> float:
+    """Seconds that Numba, and where it is watched Triton, have compiled for so far."""
+    return _CLOCK.seconds
+
+
+def watch_triton() -> None:
+    """Count from now on what Triton compiles; versions that tell nobody are not counted."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from triton import knobs
+
+        knobs.compilation.listener = _add_triton
+
+
+def _add_triton(*, times: Any, **_other: Any) -> None:
+    _CLOCK.seconds += 1e-6 * times.total
