@@ -83,10 +83,9 @@ class NetworkClassifier:
         self.arguments = {"bands": bands, "classes": scene.classes} | settings.network_arguments()
         if "patch_size" in inspect.signature(network).parameters:  # it is made for one size
             self.arguments["patch_size"] = 2 * settings.patch + 1
-        self.network = network
-        self.cost = network_cost(network, self.arguments, settings.patch)
         if settings.components is not None:
             check_network_takes(network, self.arguments, settings, scene.cube.shape[2])
+        self.cost = network_cost(network, self.arguments, settings.patch)
         self.recipe = fitting_recipe(settings, network, self.arguments)
         self.start = read_start(settings, network, self.arguments, scene)
         self.facts = {} if self.start is None else {"started_from": self.start.origin}
