@@ -34,12 +34,29 @@ STUDY = {
 @pytest.fixture
 def study(tmp_path, toy_data):
     content = STUDY | {"flags": f"-i 1 --data-dir {toy_data}"}
-    (tmp_path / "two.yaml").write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def study_of_one(tmp_path, toy_data):
+    content = {
+        "flags": f"-i 1 --data-dir {toy_data} --map none",
+        "scenes": {"UP": None},
+        "methods": {"SVM": "baselines/SVM.py"},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content), "utf-8")
     return tmp_path
 
 
 def command(folder) -> list[str]:
-    return [str(folder / "two.yaml"), "--out", str(folder / "out"), "--runs", str(folder / "runs")]
+    return [
+        str(folder / "study.yaml"),
+        "--out",
+        str(folder / "out"),
+        "--runs",
+        str(folder / "runs"),
+    ]
 
 
 def test_a_study_from_start_to_end(study, capsys):
@@ -75,14 +92,15 @@ def test_a_study_from_start_to_end(study, capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
-def test_an_interrupted_study_goes_on(study):
+def test_an_interrupted_study_goes_on(study_of_one):
+    study = study_of_one
     with subprocess.Popen(
         [sys.executable, "-m", "common", "study", *command(study)],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert "[1/4" in process.stderr.readline()
+        assert "[1/1" in process.stderr.readline()
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         *_, last = process.stderr.read().splitlines()
@@ -95,16 +113,17 @@ def test_an_interrupted_study_goes_on(study):
     assert (study / "out" / "study.html").is_file()
 
 
-def test_waits_for_another_process_that_makes_the_same_run(study, capsys, monkeypatch):
+def test_waits_for_another_process_that_makes_the_same_run(study_of_one, capsys, monkeypatch):
+    study = study_of_one
     monkeypatch.setattr("common.run.study.WAIT", 0.05)
-    directory = read_study(study / "two.yaml").runs[0].directory(study / "runs")
+    directory = read_study(study / "study.yaml").runs[0].directory(study / "runs")
     directory.mkdir(parents=True)
     with contextlib.ExitStack() as other:
         assert other.enter_context(locked(directory / ".lock"))
         threading.Timer(0.5, other.close).start()
         assert main(command(study)) == 0
     said = capsys.readouterr().err
-    assert said.count("[1/4 SVM on UP] waits for another process") == 1
+    assert said.count("[1/1 SVM on UP] waits for another process") == 1
     assert (directory / "report.json").is_file()
 
 
@@ -151,15 +170,6 @@ def test_the_figure_shows_labels_with_gaps(mapped):
     assert legend.get_texts()[1].get_text().startswith("10 ")
 
 
-@pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "studies").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_shipped_studies_are_read(path):
-    study = read_study(path)
-    assert study.published.source or path.stem == "quick"
-    assert len({run.directory(path.parent) for run in study.runs}) == len(study.runs)
-
-
 def test_the_ssrn_papers_study_is_its_authors_protocol():
     runs = read_study(REPOSITORY / "studies" / "ssrn_paper.yaml").runs
     methods = ["SVM", "SAE", "CNN", "CNNL", "SPA", "SPC", "SSRN"]
@@ -175,7 +185,7 @@ def test_the_ssrn_papers_study_is_its_authors_protocol():
 
 
 def test_studies_share_a_run(study):
-    one = {run.directory(study) for run in read_study(study / "two.yaml").runs}
+    one = {run.directory(study) for run in read_study(study / "study.yaml").runs}
     other = STUDY | {"scenes": {"UP": "--seed 1331"}, "flags": "-i 1", "published": {}}
     (study / "other.yaml").write_text(yaml.safe_dump(other, sort_keys=False), "utf-8")
     assert {run.directory(study) for run in read_study(study / "other.yaml").runs} < one
