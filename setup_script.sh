@@ -3,7 +3,7 @@
 set -euo pipefail
 
 # A process for each core, but not so many that they wait for each other's compiled kernels.
-TEST_FLAGS=(-n auto --maxprocesses 4 --dist worksteal --durations 10)
+TEST_FLAGS=(-n 3 --dist worksteal --durations 10)
 DEMO_FLAGS=(-d IN -i 1 --recipe fast --overwrite --out results/demo)
 
 usage() {

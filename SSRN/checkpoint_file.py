@@ -23,6 +23,7 @@ from SSRN.SSRNKeras import SSRNKeras
 from SSRN.SSRNLeaky import SSRNLeaky
 
 LARGEST_FILE = 1 << 25  # bytes, of the file and of its arrays; the released ones have 2.9 million
+PYTORCH_STARTS = (b"PK", b"\x80")  # a zip archive, or pickles as before PyTorch 1.6
 ENTRIES = 1000  # of a file, at most
 LEGACY_PICKLES = 5  # of which a file of PyTorch before 1.6 consists, and the tensors' bytes
 
@@ -61,9 +62,16 @@ def read_released(path: Path) -> Released:
     with damage_in_one_line(path, "checkpoint of SSRN"):
         if h5py.is_hdf5(path):
             network, state = SSRNKeras, _keras_state(path)
+        elif not _start(path).startswith(PYTORCH_STARTS):
+            raise ValueError("neither an HDF5 file nor one of PyTorch")
         else:
             network, state = _recognised(_tensors(path))
         return _checked(network, state)
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2)
 
 
 # Keras: what the layers of one kind are here, in the order of their numbers.

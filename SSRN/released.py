@@ -37,7 +37,7 @@ from common.reporting.results_folder import (
     write_scene,
 )
 from common.run.experiment import add_page, announce, print_report, test_and_map
-from common.samples.preprocess import PREPROCESSINGS
+from common.samples.preprocess import fit_preprocessing
 from common.samples.random_split import Split, authors_training_count, random_split
 from common.scenes.nodata import has_data
 from common.scenes.scene import Scene, load_scene
@@ -217,8 +217,9 @@ def test_released(settings: Settings) -> dict:
         with cleared_if_in_vain(out):
             prepare_output(out)
             write_scene(out, scene)
-            fit = PREPROCESSINGS[settings.preprocess]
-            preprocessing = fit(scene.cube, has_data(scene.cube, scene.nodata))
+            preprocessing = fit_preprocessing(
+                settings, scene.cube, has_data(scene.cube, scene.nodata)
+            )
             rows, _, bands = scene.cube.shape
             patches = scene_patches(scene, slice(0, rows), settings.patch, device, preprocessing)
             arguments = {"bands": bands, "classes": scene.classes, "kernels": released.kernels}
@@ -251,7 +252,7 @@ def test_released(settings: Settings) -> dict:
             for number, (seed, split) in enumerate(splits):
                 directory = out / f"run_{number}"
                 directory.mkdir(exist_ok=True)
-                iteration = test_and_map(scene, use, split, settings.map, directory)
+                iteration = test_and_map(scene, use, split, settings, directory)
                 peak = peak_memory_mb(environment["device"])
                 iterations.append(dataclasses.replace(iteration, peak_memory_mb=peak))
                 weights = dataclasses.replace(weights, seed=seed, split=split)

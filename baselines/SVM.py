@@ -6,8 +6,9 @@ one against one.  C and gamma are chosen by cross-validation on the training pix
 
 A pixel is classified by its own spectrum, without its neighbours; with ``--input patch`` by all
 spectra of the patch around it, as the published maps of SSRN's comparison suggest, zeros outside
-the scene.  Each band is standardised with the training pixels' mean and standard deviation, of
-single spectra with those of a fold in cross-validation, so that nothing of the test pixels is seen.
+the scene.  Unless flags say otherwise, each band is standardised with the training pixels' mean and
+standard deviation, of single spectra with those of a fold in cross-validation, so that nothing of
+the test pixels is seen.
 The validation pixels of a split, by which the networks stop, are not used: they are left out so
 that training and test pixels are the networks' own.
 Run this file to train: ``python SVM.py -d UP``.
@@ -27,12 +28,14 @@ set_up(__name__)  # before PyTorch is loaded
 import numpy as np
 import sklearn
 import torch
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from common.run.cli import run_script
+from common.samples.preprocess import Preprocessing, fit_preprocessing
 from common.scenes.nodata import has_data
 from common.scenes.scene import Scene
 from common.settings import Settings
@@ -57,7 +60,9 @@ DEFAULTS = Settings(
     lr=None,
     lr_decay=None,
     recipe=None,
-    preprocess=None,
+    preprocess="standardise",
+    fit_on="train",
+    class_weights=None,
     device=None,
     precision=None,
 )
@@ -81,6 +86,12 @@ class SVM:
 
     def __init__(self, settings: Settings, scene: Scene) -> None:
         self.settings, self.scene = settings, scene
+        self.fitted = None  # with --fit-on train in each iteration
+        if settings.fit_on == "scene":
+            self.fitted = fit_preprocessing(
+                settings, scene.cube, has_data(scene.cube, scene.nodata)
+            )
+        self.facts = {}
         self.cost = Cost()  # of support vectors, not of learned parameters
         self.environment = describe_environment(torch.device("cpu")) | {
             "scikit-learn": sklearn.__version__,
@@ -124,7 +135,7 @@ class SVM:
         self, pixels: np.ndarray, labels: np.ndarray, folds: PredefinedSplit
     ) -> tuple[list["Tried"], Predict]:
         search = GridSearchCV(
-            make_pipeline(StandardScaler(), SVC(kernel="rbf")),
+            make_pipeline(self._transformer(), SVC(kernel="rbf")),
             {"svc__C": C, "svc__gamma": GAMMA},
             cv=folds,
         )
@@ -141,11 +152,11 @@ class SVM:
         A distance adds up as many times more numbers than one of spectra as a patch has pixels:
         gamma is as many times smaller.
         """
-        scaler = StandardScaler().fit(self._spectra(pixels))
-        patches = self._patches(pixels, scaler)
+        transformer = self._transformer().fit(self._spectra(pixels))
+        patches = self._patches(pixels, transformer)
         distances = squared_distances(patches, patches)
         tried = {}
-        for gamma in np.divide(GAMMA, self._numbers() / self.scene.cube.shape[2]):
+        for gamma in np.divide(GAMMA, (2 * self.settings.patch + 1) ** 2):
             search = GridSearchCV(SVC(kernel="precomputed"), {"C": C}, cv=folds, refit=False)
             results = search.fit(np.exp(-gamma * distances), labels).cv_results_
             for c, *scores in zip(
@@ -157,7 +168,7 @@ class SVM:
         machine = SVC(kernel="precomputed", C=best.c).fit(np.exp(-best.gamma * distances), labels)
 
         def predict(pixels: np.ndarray) -> np.ndarray:
-            apart = squared_distances(self._patches(pixels, scaler), patches)
+            apart = squared_distances(self._patches(pixels, transformer), patches)
             return machine.predict(np.exp(-best.gamma * apart))
 
         return in_order, predict
@@ -172,8 +183,14 @@ class SVM:
         rows, cols = np.unravel_index(pixels, self.scene.labels.shape)
         return self.scene.cube[rows, cols].astype(np.float64)
 
-    def _patches(self, pixels: np.ndarray, scaler: StandardScaler) -> np.ndarray:
-        """Standardised patches (pixels, P * P * bands) of flat indices.
+    def _transformer(self) -> TransformerMixin:
+        """What spectra go through, to be fitted on those that it is given, unless it is already."""
+        if self.fitted is None and self.settings.preprocess == "standardise":
+            return StandardScaler()
+        return Transformer(self.settings, self.fitted)
+
+    def _patches(self, pixels: np.ndarray, transformer: TransformerMixin) -> np.ndarray:
+        """Preprocessed patches (pixels, P * P * components) of flat indices.
 
         Zero outside the scene, and where it holds no data.
         """
@@ -184,9 +201,27 @@ class SVM:
         inside = (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
         spectra = self.scene.cube[row.clip(0, rows - 1), col.clip(0, cols - 1)]
         inside &= has_data(spectra, self.scene.nodata)
-        patches = (spectra - scaler.mean_) / scaler.scale_
-        patches[~inside] = 0
+        spectra[~inside] = 0  # what is no data may be infinite
+        bands = spectra.shape[2]
+        patches = transformer.transform(spectra.reshape(-1, bands).astype(np.float64))
+        patches[~inside.ravel()] = 0
         return patches.reshape(len(pixels), -1)
+
+
+class Transformer(TransformerMixin, BaseEstimator):
+    """A preprocessing of the networks as scikit-learn's, fitted once or anew in every fold."""
+
+    def __init__(self, settings: Settings, fitted: Preprocessing | None) -> None:
+        self.settings, self.fitted = settings, fitted
+
+    def fit(self, spectra: np.ndarray, labels: np.ndarray | None = None) -> "Transformer":
+        """Fit it on spectra (pixels, bands), unless it is already."""
+        self.used_ = self.fitted or fit_preprocessing(self.settings, spectra[None])
+        return self
+
+    def transform(self, spectra: np.ndarray) -> np.ndarray:
+        """Transform spectra (pixels, bands) to float64 (pixels, components)."""
+        return (spectra - self.used_.mean) @ self.used_.matrix
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """One measurement of one contestant in a process of its own: prints one JSON object.
 
 `benchmarks/run.py` calls this again and again, contestants alternating.  The contestants are the
-plain version ("plain") and this project in its two precisions ("fp32", "bf16").
+plain version ("plain") and this project in its two precisions ("fp32", "bf16").  The plain version
+of a network that `plain_networks` has not is the one in its own file, in PyTorch's own layers.
 """
 
 import argparse
@@ -13,7 +14,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from A2S2KResNet.A2S2KResNet import A2S2KResNet
+from A2S2KResNet import A2S2KResNet
+from baselines import CNN, SAE
 from benchmarks import plain
 from benchmarks.plain_networks import PLAIN
 from common.fast import use_fast_form
@@ -26,9 +28,11 @@ from common.system.device import PRECISIONS, make_deterministic
 from common.system.memory import keep_freed_memory
 from common.training.predict import predict
 from common.training.train import training_step
-from SSRN.SSRN import SSRN
+from SSRN import CNNL, SPA, SPC, SSRN, SSRNKeras, SSRNLeaky
 
-NETWORKS = {"A2S2KResNet": A2S2KResNet, "SSRN": SSRN}
+SCRIPTS = (A2S2KResNet, SSRN, SSRNKeras, SSRNLeaky, SPC, SPA, CNNL, CNN, SAE)
+NETWORKS = {script.DEFAULTS.model: getattr(script, script.DEFAULTS.model) for script in SCRIPTS}
+HALF_WIDTHS = {script.DEFAULTS.model: script.DEFAULTS.patch for script in SCRIPTS}
 WARM_UP_STEPS, STEPS = 5, 25
 PLAIN_PIXELS = 2048  # that the plain version evaluates; its rate does not depend on their number
 
@@ -58,11 +62,12 @@ class Plain:
     """The plain version of a network, with patches materialised as the released code does."""
 
     def __init__(self, scene: Scene, model: str, _precision: str, device: torch.device) -> None:
-        self.device = device
+        self.device, self.half_width = device, HALF_WIDTHS[model]
         self.cube, self.targets = plain.preprocess(scene.cube), scene.labels.ravel() - 1
         self.train = random_split(scene.labels, 0.9, 1331).train
         torch.manual_seed(1331)
-        self.model = PLAIN[model](scene.cube.shape[2], scene.classes).to(device)
+        network = PLAIN.get(model) or NETWORKS[model]
+        self.model = network(scene.cube.shape[2], scene.classes).to(device)
 
     def step(self) -> Iterator[None]:
         """Make one training step after another."""
@@ -81,7 +86,7 @@ class Plain:
         return PLAIN_PIXELS / (time.perf_counter() - start)
 
     def _batches(self, pixels: np.ndarray, shuffle: bool = False):
-        patches = plain.materialise(self.cube, pixels)
+        patches = plain.materialise(self.cube, pixels, self.half_width)
         return plain.loader(patches, np.maximum(self.targets[pixels], 0), self.device, shuffle)
 
 
@@ -92,7 +97,8 @@ class Ours:
         keep_freed_memory()
         make_deterministic()
         self.device = device
-        self.patches = Patches.of_cube(scene.cube, 3, device, fit_pca_scaling(scene.cube).apply)
+        preprocess = fit_pca_scaling(scene.cube).apply
+        self.patches = Patches.of_cube(scene.cube, HALF_WIDTHS[model], device, preprocess)
         self.targets = torch.from_numpy(scene.labels.ravel() - 1).to(device)
         self.train = random_split(scene.labels, 0.9, 1331).train
         torch.manual_seed(1331)

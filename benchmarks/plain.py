@@ -31,10 +31,10 @@ def preprocess(cube: np.ndarray) -> np.ndarray:
     return scale(PCA(n_components=cube.shape[2]).fit_transform(pixels)).reshape(cube.shape)
 
 
-def materialise(cube: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def materialise(cube: np.ndarray, pixels: np.ndarray, half_width: int = HALF_WIDTH) -> np.ndarray:
     """All patches of flat pixel indices: float64 ``(pixels, P, P, bands)``."""
-    size = 2 * HALF_WIDTH + 1
-    padded = np.pad(cube, [(HALF_WIDTH, HALF_WIDTH)] * 2 + [(0, 0)])
+    size = 2 * half_width + 1
+    padded = np.pad(cube, [(half_width, half_width)] * 2 + [(0, 0)])
     patches = np.empty((len(pixels), size, size, cube.shape[2]))
     for number, pixel in enumerate(pixels):
         row, col = divmod(pixel, cube.shape[1])

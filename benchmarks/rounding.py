@@ -2,8 +2,8 @@
 
 On patches of Indian Pines, every convolution, the logits and the gradients of both networks in
 float32 are compared with the same in float64: by the fast layers, and by PyTorch's own.  With
-``--accuracies`` both also train, from the same seeds on the same splits.  Writes `rounding.json`
-and `rounding.md` into ``--out``.
+``--accuracies`` both also train, from the same seeds on the same 5 % of the pixels.  Writes
+`rounding.json` and `rounding.md` into ``--out``.
 """
 
 import argparse
@@ -40,6 +40,7 @@ NETWORKS = ("A2S2KResNet", "SSRN")
 LAYERS = ("plain", "fast")
 PATCHES = 64  # in four batches of 16
 SEEDS = (1331, 1332, 1333)
+NOT_TRAINED_ON = 0.95  # of the labelled pixels: plain layers take half an hour for 5 % of them
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(prog=name, description=description)
     add_device_and_out(parser)
     parser.add_argument(
-        "--accuracies", action="store_true", help="train both, three seeds each: hours"
+        "--accuracies", action="store_true", help="train both, three seeds each: an hour"
     )
     return run_program(parser.prog, lambda: measure(parser.parse_args(arguments)), interrupted="")
 
@@ -157,7 +158,8 @@ def gradient_errors(exact: nn.Module, model: nn.Module, x: Tensor, labels: Tenso
 def accuracies(name: str, layers: str, scene: Scene, seed: int) -> dict[str, float]:
     """OA, AA and kappa of a network trained by the fast recipe in float32."""
     module = network(name)
-    settings = with_recipe(dataclasses.replace(module.DEFAULTS, precision="fp32"), "fast")
+    settings = dataclasses.replace(module.DEFAULTS, precision="fp32", valid_split=NOT_TRAINED_ON)
+    settings = with_recipe(settings, "fast")
     return trained_scores(getattr(module, name), settings, layers, scene, seed)
 
 
@@ -198,7 +200,10 @@ def markdown(result: dict) -> str:
             "",
         ]
         seeds = f"{SEEDS[0]}–{SEEDS[-1]}"
-        lines += [f"| network | layers in float32, seeds {seeds} | OA % | AA % | κ × 100 |"]
+        share = f"{1 - NOT_TRAINED_ON:.0%} trained on"
+        lines += [
+            f"| network | layers in float32, {share}, seeds {seeds} | OA % | AA % | κ × 100 |"
+        ]
         lines += ["|---|---|---:|---:|---:|"]
         for name in NETWORKS:
             for layers, found in trained[name].items():

@@ -25,6 +25,7 @@ from common.system.flags import count
 from common.system.process import let_waiting_threads_sleep
 
 MODELS = ["A2S2KResNet", "SSRN"]
+COMPARED = ["SSRNKeras", "SSRNLeaky", "SPC", "SPA", "CNNL", "CNN", "SAE"]
 CONTESTANTS = ["plain", "fp32", "bf16"]
 QUANTITIES = {  # name: (unit, whether less is better)
     "training step": ("ms", True),
@@ -54,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--rounds", type=count(1), default=5, help="of every measurement (default: 5)")
     add("--epochs", type=count(1), default=5, help="of the whole protocol (default: 5)")
     add("--protocol-rounds", type=count(1), default=3, help="(default: 3)")
-    add("--models", nargs="+", choices=MODELS, default=MODELS)
+    models_help = "(default: A2S2KResNet and SSRN; others have no protocol)"
+    add("--models", nargs="+", choices=MODELS + COMPARED, default=MODELS, help=models_help)
     add("--only", nargs="+", choices=[*WORDS.values(), "protocol"])
     add_device_and_out(parser)
     return run_program(parser.prog, lambda: measure(parser.parse_args(arguments)), interrupted="")
@@ -67,16 +69,19 @@ def measure(arguments: argparse.Namespace) -> None:
     arguments.device = str(device)
     out = output_folder(arguments.out)
     wanted = arguments.only or [*WORDS.values(), "protocol"]
+    precision = choose_precision("auto", device)
+    contestants = [c for c in CONTESTANTS if c != "bf16" or precision == "bf16"]
 
     values = {}  # quantity: model: contestant: one number per round
     for model in arguments.models:
         for name, word in WORDS.items():
             for number in range(arguments.rounds if word in wanted else 0):
-                for contestant in in_turn(number):
+                for contestant in in_turn(number, contestants):
                     value = measured(word, contestant, model, arguments.device)
                     note(values, name, model, contestant, value)
-        for number in range(arguments.protocol_rounds if "protocol" in wanted else 0):
-            for contestant in in_turn(number):
+        has_protocol = "protocol" in wanted and model in REPORTS
+        for number in range(arguments.protocol_rounds if has_protocol else 0):
+            for contestant in in_turn(number, contestants):
                 for name, value in protocol(contestant, model, arguments).items():
                     note(values, name, model, contestant, value)
 
@@ -84,7 +89,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "date": date.today().isoformat(),
         "command": "python -m benchmarks.run " + " ".join(sys.argv[1:]),
         "environment": describe_environment(device),
-        "auto_precision": choose_precision("auto", device),
+        "auto_precision": precision,
         "protocol_epochs": arguments.epochs,
         "values": values,
     }
@@ -93,10 +98,10 @@ def measure(arguments: argparse.Namespace) -> None:
     print(markdown(result))
 
 
-def in_turn(number: int) -> list[str]:
+def in_turn(number: int, contestants: list[str]) -> list[str]:
     """Contestants of a round, none of them always first."""
-    start = number % len(CONTESTANTS)
-    return CONTESTANTS[start:] + CONTESTANTS[:start]
+    start = number % len(contestants)
+    return contestants[start:] + contestants[:start]
 
 
 def measured(word: str, contestant: str, model: str, device: str) -> float:
@@ -186,23 +191,28 @@ def note(values: dict, name: str, model: str, contestant: str, value: float) -> 
 
 def markdown(result: dict) -> str:
     """Tables of medians, spread and ratios."""
-    environment = result["environment"]
+    environment, whole = result["environment"], set(WHOLE_RUN) & set(result["values"])
+    precisions = [
+        contestant
+        for contestant in CONTESTANTS[1:]
+        if any(contestant in rounds for m in result["values"].values() for rounds in m.values())
+    ]
+    epochs = f"The whole protocol is {result['protocol_epochs']} epochs. " if whole else ""
     lines = [
         f"`{result['command'].strip()}`, {result['date']}, {environment['device_name']}, "
         f"{environment['threads']} threads, PyTorch {environment['torch']}, Python "
         f"{environment['python']}, commit {environment['commit']}. Medians (smallest – largest) "
-        f"over the rounds; × is how many times better than plain. The whole protocol is "
-        f"{result['protocol_epochs']} epochs. `--precision auto` is "
+        f"over the rounds; × is how many times better than plain. {epochs}`--precision auto` is "
         f"{result['auto_precision']} here.",
         "",
-        "| | | plain | fp32 | × | bf16 | × |",
-        "|---|---|---|---|---|---|---|",
+        f"| | | plain |{''.join(f' {precision} | × |' for precision in precisions)}",
+        f"|---|---|---|{'---|---|' * len(precisions)}",
     ]
     for name, models in result["values"].items():
         unit, less_is_better = QUANTITIES[name]
         for model, rounds in models.items():
             cells = [f"{name}, {unit}", model, spread(rounds["plain"])]
-            for contestant in CONTESTANTS[1:]:
+            for contestant in precisions:
                 pairs = zip(rounds["plain"], rounds[contestant], strict=True)
                 ratios = [p / o if less_is_better else o / p for p, o in pairs]
                 cells += [spread(rounds[contestant]), f"{statistics.median(ratios):.1f}"]

@@ -30,6 +30,10 @@ class Settings:
     lr_decay: float | None = 1.0
     recipe: str | None = "paper"
     preprocess: str | None = "pca"
+    components: int | None = None
+    fit_on: str | None = "scene"
+    class_weights: str | None = "none"
+    start_from: str | None = None
     data_dir: str | None = None
     out: str | None = None
     overwrite: bool = False
@@ -38,6 +42,7 @@ class Settings:
     device: str | None = "auto"
     precision: str | None = "auto"
     map: str = "labelled"
+    probabilities: bool = False
 
     def network_arguments(self) -> dict:
         """Keyword arguments of the network's constructor beyond bands and classes."""

@@ -38,7 +38,8 @@ def test_texts_are_read_and_written_in_an_encoding_that_is_named():
 
 def test_characters_that_a_terminal_lacks_are_replaced(monkeypatch):
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
-    monkeypatch.setattr(sys, "stdout", terminal)
+    for name in ("stdout", "__stdout__"):
+        monkeypatch.setattr(sys, name, terminal)
     assert run_program("x", lambda: print("κ of Mühle"), interrupted="") == 0
     terminal.flush()
     assert terminal.buffer.getvalue().decode("cp1252").strip() == "? of Mühle"

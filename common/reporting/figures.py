@@ -250,7 +250,7 @@ def _add_key(
 
 def shade_ranges(outcome: Outcome) -> dict[str, tuple[float, float, str]]:
     """What the darkest and the brightest shade of the shaded maps stand for, and the unit."""
-    ranges = {"confidence": (1 / len(outcome.colours), 1.0, "")}
+    ranges = {"confidence": (1 / len(outcome.colours), 1.0, ""), "margin": (0.0, 1.0, "")}
     if len(outcome.classified) > 1:
         ranges["disagreement"] = (0.0, 100 * most_disagreement(outcome), " %")
     return ranges
@@ -259,8 +259,8 @@ def shade_ranges(outcome: Outcome) -> dict[str, tuple[float, float, str]]:
 def map_panels(outcome: Outcome) -> dict[str, np.ndarray]:
     """Pictures by title, RGB (rows, cols, 3): what is known of the scene and the first iteration.
 
-    False colour, ground truth, classification, errors, confidence, disagreement of the
-    iterations, split.
+    False colour, ground truth, classification, errors, confidence, the second most probable class
+    and how far it is behind, disagreement of the iterations, split.
     """
     panels = {}
     if outcome.false_colour is not None:
@@ -278,6 +278,10 @@ def map_panels(outcome: Outcome) -> dict[str, np.ndarray]:
     if run.confidence is not None:
         confidence = _thinned(run.confidence)
         panels["confidence"] = shaded(confidence, 1 / len(outcome.colours), 1.0)
+    if run.probabilities is not None:
+        second, margin = second_class(_thinned(run.probabilities))
+        panels["second class"] = colour_labels(second, outcome.colours)
+        panels["margin"] = shaded(margin, 0.0, 1.0)
     if len(outcome.classified) > 1:
         panels["disagreement"] = shaded(disagreement(outcome), 0.0, most_disagreement(outcome))
     if run.split is not None:
@@ -296,6 +300,29 @@ def disagreement(outcome: Outcome) -> np.ndarray:
     for_label = [(votes == label).sum(axis=0) for label in np.unique(votes[votes > 0])]
     most = np.max(for_label, axis=0) if for_label else np.zeros(votes.shape[1:])
     return np.where((votes > 0).all(axis=0), 1 - most / len(votes), np.nan)
+
+
+def second_class(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the second most probable class of each pixel, and by how much it is behind the first.
+
+    Parameters
+    ----------
+    probabilities : float array (rows, cols, C)
+        0 in all classes where a pixel was not classified.
+
+    Returns
+    -------
+    second : int64 array (rows, cols)
+        Its label, 1..C, or 0 where not classified, or where there is no second class.
+    margin : float array (rows, cols)
+        The largest probability less the second; NaN where not classified.
+    """
+    classified, classes = probabilities.any(axis=2), probabilities.shape[2]
+    padded = np.pad(probabilities, [(0, 0), (0, 0), (0, 1)])  # for scenes of one class
+    order = np.argsort(-padded, axis=2, kind="stable")[..., :2]  # as argmax, where some are equal
+    largest = np.take_along_axis(padded, order, axis=2)
+    second = np.where(classified & (order[..., 1] < classes), order[..., 1] + 1, 0)
+    return second, np.where(classified, largest[..., 0] - largest[..., 1], np.nan)
 
 
 def shaded(values: np.ndarray, low: float, high: float) -> np.ndarray:

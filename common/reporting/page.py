@@ -25,6 +25,7 @@ from common.reporting.pictures import png
 from common.reporting.read_results import Outcome, read_outcome
 from common.reporting.report import (
     costs,
+    inputs_in_words,
     intervals,
     is_known,
     numbers_in_maps,
@@ -53,6 +54,9 @@ MAP_NOTES = {
     "classification": "",
     "errors": "labelled pixels",
     "confidence": "largest softmax",
+    "second class": "second most probable",
+    "margin": "largest softmax less the second",
+    "disagreement": "share of iterations outvoted",
     "split": "",
 }
 DRAWINGS = {
@@ -129,7 +133,7 @@ def _subtitle(report: dict) -> list[str]:
         ]
     else:
         lines += [f"no ground truth: mapped only; {report['date'][:10]}"]
-    return lines
+    return lines + inputs_in_words(report)
 
 
 def _seeds(report: dict, settings: dict) -> str:

@@ -71,9 +71,10 @@ def false_colour(scene: Scene) -> np.ndarray:
     if empty.all():
         return np.zeros(shown.shape, np.uint8)
     low, high = np.percentile(shown[~empty], STRETCH_PERCENTILES, axis=0)
-    stretched = (shown - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
+    spread = np.maximum(high - low, np.finfo(np.float64).tiny)
+    stretched = (shown - low).clip(0, spread) / spread
     stretched[empty] = 0
-    return (255 * stretched.clip(0, 1)).round().astype(np.uint8)
+    return (255 * stretched).round().astype(np.uint8)
 
 
 def png(rgb: np.ndarray) -> bytes:

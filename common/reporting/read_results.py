@@ -23,6 +23,8 @@ class IterationFiles:
         Predicted labels, 0 where not classified; 1 training, 2 validation, 3 test, 0 none.
     confidence : float32 array (rows, cols)
         NaN where not classified.
+    probabilities : float32 array (rows, cols, C)
+        0 where not classified.
     history : dict of str to float array (epochs,)
         Columns of ``history.csv``; NaN where a cell is empty.
     attention : dict of str to float32 array (C, maps, kernels)
@@ -32,6 +34,7 @@ class IterationFiles:
     label_map: np.ndarray | None
     split: np.ndarray | None
     confidence: np.ndarray | None
+    probabilities: np.ndarray | None
     history: dict[str, np.ndarray]
     attention: dict[str, np.ndarray]
 
@@ -102,6 +105,7 @@ def _read_iteration(run: Path) -> IterationFiles:
         _array(run / "map.npy"),
         _array(run / "split.npy"),
         _array(run / "confidence.npy"),
+        _array(run / "probabilities.npy"),
         _history(run / "history.csv"),
         attention,
     )

@@ -93,6 +93,7 @@ def build_report(
         "scene_name": scene.name,
         "shape": list(scene.cube.shape),
         "left_out_bands": list(scene.bands.left_out),
+        "preprocessing": _preprocessing_entry(settings, scene.cube.shape[2]),
         "notes": list(scene.notes),
         "class_names": list(scene.class_names),
         "class_colours": list(scene.colours),
@@ -108,6 +109,56 @@ def build_report(
         **asdict(cost),
         "split": _split_entry(scene, settings.patch, [it.split for it in iterations]),
     }
+
+
+def _preprocessing_entry(settings: Settings, bands: int) -> dict:
+    kind = settings.preprocess
+    return {
+        "kind": kind,
+        "components": (settings.components or bands) if kind == "pca" else None,
+        "fitted_on": None if kind == "none" else settings.fit_on,
+    }
+
+
+def inputs_in_words(report: dict) -> list[str]:
+    """Say what was fitted on what, and which weights training started from, as far as is known."""
+    lines = []
+    if "preprocessing" in report:
+        lines.append(f"preprocessing: {_preprocessing_in_words(report)}")
+    if "started_from" in report:
+        origin = report["started_from"]
+        last = ", with a new last layer" if origin["new_last_layer"] else ""
+        scene = f", trained on {origin['scene']}" if origin["scene"] else ""
+        checksum = f"(SHA-256 {origin['sha256'][:12]}…)"
+        lines.append(f"started from: {origin['file']}{scene}{last} {checksum}")
+    return lines
+
+
+def _preprocessing_in_words(report: dict) -> str:
+    fitted, bands = report["preprocessing"], report["shape"][2]
+    kind, components, fitted_on = fitted["kind"], fitted["components"], fitted["fitted_on"]
+    if fitted_on is None:
+        return "none"
+    kinds = {
+        "pca": f"PCA, {'all' if components == bands else f'{components} of'} {bands} components",
+        "standardise": "each band standardised",
+        "centre": "each band centred",
+        "range": "values from 0 to 1",
+    }
+    pixels = {
+        "scene": "the whole scene, test pixels included",
+        "train": "each iteration's training pixels only",
+    }
+    if "trained_with" in report:
+        pixels = {
+            "scene": "the whole scene that the network was trained on",
+            "train": "the network's training pixels only",
+        }
+    words = f"{kinds.get(kind, kind)}, fitted on {pixels.get(fitted_on, fitted_on)}"
+    least = min(map(sum, report["split"]["train_per_class"]))
+    if kind == "pca" and fitted_on == "train" and components >= least > 0:
+        words += f"; PCA of {least} pixels gives {least - 1} of them, the others are 0"
+    return words
 
 
 def figures_of(confusions: list, classes: int) -> dict:
@@ -306,9 +357,10 @@ def _headline(report: dict) -> list[str]:
     iterations = f"{done} of {asked} iterations" if done < asked else f"iterations: {done}"
     flags = ("input", "recipe", "preprocess", "epoch", "patch", "kernel", "valid_split")
     flags += ("per_class", "validation", "optimizer", "lr", "lr_decay", "batch_size")
-    without_effect = set()
+    flags += ("class_weights",) if shown.get("class_weights") == "balanced" else ()
+    without_effect = {"preprocess"} if "preprocessing" in report else set()
     if shown.get("per_class") or not isinstance(shown["split"], str):
-        without_effect = {"valid_split"}
+        without_effect |= {"valid_split"}
     given = [
         f"{flag} {shown[flag]}"
         for flag in flags
@@ -331,6 +383,7 @@ def _headline(report: dict) -> list[str]:
         f"{report['model']}{attention} on {scene_title(report)}, {what}{_seeds(report)}",
         *(tested if report["oa"] else ["no ground truth: mapped only"]),
         *report.get("notes", []),
+        *inputs_in_words(report),
         f"{said} {', '.join(given)}",
         f"{report['date']}, {environment['device']} ({environment['device_name']}, "
         f"{environment['threads']} threads), {environment.get('precision', 'fp32')}, "

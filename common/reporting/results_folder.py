@@ -47,6 +47,10 @@ RUN_FILES = (
     "confidence.tif",
     "confidence.hdr",
     "confidence.img",
+    "probabilities.npy",
+    "probabilities.tif",
+    "probabilities.hdr",
+    "probabilities.img",
     "attention.npz",
 )
 FIGURES = ("learning_curves", "confusion", "maps", "attention")
@@ -59,7 +63,7 @@ def output_directory(settings: Settings) -> Path:
     ------
     InputError
         The directory holds something and neither ``--overwrite`` nor ``--resume`` was given, or
-        to overwrite it would remove the very weights to be evaluated.
+        to overwrite it would remove the very weights that are to be used.
     """
     if settings.overwrite and settings.out is None:
         raise InputError("--overwrite: say with --out which results to replace")
@@ -78,8 +82,10 @@ def output_directory(settings: Settings) -> Path:
         raise InputError(
             f"--out {out}: already exists; choose another, or add --resume or --overwrite"
         )
-    if settings.weights and out.resolve() in Path(settings.weights).resolve().parents:
-        raise InputError(f"--out {out}: holds the weights to be evaluated; choose another")
+    uses = {settings.weights: "to be evaluated", settings.start_from: "to start from"}
+    for file, use in uses.items():
+        if file and out.resolve() in Path(file).resolve().parents:
+            raise InputError(f"--out {out}: holds the weights {use}; choose another")
     return out
 
 
@@ -230,40 +236,57 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def map_files(
-    run: Path, scene: Scene, wanted: bool = True, *, with_confidence: bool
-) -> Iterator[Callable[[int, np.ndarray, np.ndarray | None], None]]:
+    run: Path,
+    scene: Scene,
+    wanted: bool = True,
+    *,
+    with_confidence: bool,
+    with_probabilities: bool = False,
+) -> Iterator[Callable[..., None]]:
     """Write an iteration's classification map, a block of rows at a time.
 
-    Yields ``write_rows(start, labels, confidence)``, which takes arrays (n, cols) with labels 0..C.
-    When the block is left, ``map.npy`` (0 = not classified, else the ground truth file's own
-    labels), ``confidence.npy`` and the pictures ``map.png`` and ``map_large.png`` are there, whole;
-    for a georeferenced scene ``map.tif`` or ``map.hdr`` and ``map.img`` too, and the same of the
-    confidence.  Nothing is written unless `wanted`.
+    Yields ``write_rows(start, labels, confidence, probabilities)``, which takes arrays (n, cols),
+    (n, cols) and (n, cols, C), with labels 0..C; the last two may be left out where they are not
+    written.  When the block is left, ``map.npy`` (0 = not classified, else the ground truth file's
+    own labels), ``confidence.npy``, ``probabilities.npy`` and the pictures ``map.png`` and
+    ``map_large.png`` are there, whole; for a georeferenced scene ``map.tif`` or ``map.hdr`` and
+    ``map.img`` too, and the same of confidence and probabilities.  Nothing is written unless
+    `wanted`.
     """
     if not wanted:
-        yield lambda start, labels, confidence: None
+        yield lambda start, *arrays: None
         return
     shape, values = scene.labels.shape, scene.values_in_maps
     values = values.astype(np.min_scalar_type(values[-1]))
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(_npy_rows(run / "map.npy", shape, values.dtype))]
-        if scene.georeference is not None:
-            legend = Legend(tuple(values[1:].tolist()), scene.class_names, scene.colours)
-            georeferenced = map_writer(run / "map", shape, scene.georeference, legend)
-            writers.append(stack.enter_context(georeferenced))
-        confidence_writers = []
-        if with_confidence:
-            rows = _npy_rows(run / "confidence.npy", shape, np.dtype(np.float32))
-            confidence_writers = [stack.enter_context(rows)]
-            if scene.georeference is not None:
-                georeferenced = map_writer(run / "confidence", shape, scene.georeference)
-                confidence_writers.append(stack.enter_context(georeferenced))
 
-        def write_rows(start: int, labels: np.ndarray, confidence: np.ndarray | None) -> None:
-            for write in writers:
+        def writers(name: str, shape: tuple[int, ...], dtype: np.dtype, **meaning) -> list:
+            found = [stack.enter_context(_npy_rows(run / f"{name}.npy", shape, dtype))]
+            if scene.georeference is not None:
+                georeferenced = map_writer(run / name, shape[:2], scene.georeference, **meaning)
+                found.append(stack.enter_context(georeferenced))
+            return found
+
+        legend = Legend(tuple(values[1:].tolist()), scene.class_names, scene.colours)
+        of_labels, floats = writers("map", shape, values.dtype, legend=legend), np.dtype(np.float32)
+        of_confidence = writers("confidence", shape, floats) if with_confidence else []
+        of_classes = []
+        if with_probabilities:
+            shape = (*shape, scene.classes)
+            of_classes = writers("probabilities", shape, floats, bands=scene.class_names)
+
+        def write_rows(
+            start: int,
+            labels: np.ndarray,
+            confidence: np.ndarray | None = None,
+            probabilities: np.ndarray | None = None,
+        ) -> None:
+            for write in of_labels:
                 write(start, values[labels])
-            for write in confidence_writers:
+            for write in of_confidence:
                 write(start, confidence)
+            for write in of_classes:
+                write(start, probabilities)
 
         yield write_rows
     label_map = np.load(run / "map.npy", mmap_mode="r")
@@ -273,7 +296,7 @@ def map_files(
 
 @contextlib.contextmanager
 def _npy_rows(
-    path: Path, shape: tuple[int, int], dtype: np.dtype
+    path: Path, shape: tuple[int, ...], dtype: np.dtype
 ) -> Iterator[Callable[[int, np.ndarray], None]]:
     """Write an .npy file by rows; it appears when the block is left, or not at all."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{UNFINISHED}{path.name}.") as folder:
@@ -281,11 +304,11 @@ def _npy_rows(
         header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         with open(temporary, "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            first = file.tell()
-            file.truncate(first + math.prod(shape) * dtype.itemsize)
+            first, row = file.tell(), math.prod(shape[1:]) * dtype.itemsize
+            file.truncate(first + shape[0] * row)
 
             def write_rows(start: int, rows: np.ndarray) -> None:
-                file.seek(first + start * shape[1] * dtype.itemsize)
+                file.seek(first + start * row)
                 file.write(rows.astype(dtype).tobytes())
 
             yield write_rows

@@ -18,7 +18,7 @@ from common.scenes.scene import Scene
 from common.scenes.scene_file import SCENES
 from common.settings import Settings
 from common.system.errors import InputError
-from common.system.files import write_file
+from common.system.files import file_sha256, write_file
 from common.training.checkpoint import remove_checkpoints
 
 # Further iterations may be asked for; each depends on its own seed alone.
@@ -30,6 +30,8 @@ def run_identity(settings: Settings, scene: Scene, environment: dict) -> dict:
     """Return what two runs must have in common for one to go on with the other's work."""
     flags = dataclasses.asdict(settings)
     chosen = {name: value for name, value in flags.items() if name not in WITHOUT_EFFECT}
+    if settings.start_from is not None:  # wherever it lies
+        chosen["start_from"] = f"SHA-256 {file_sha256(Path(settings.start_from))}"
     if settings.recipe is not None:
         chosen["what the recipe does"] = dataclasses.asdict(recipe_of(settings))
     chosen["precision"] = environment.get("precision")

@@ -10,12 +10,12 @@ from torch import nn
 from common.recipe import RECIPES, check_recipe, with_recipe
 from common.run.experiment import train_and_test
 from common.samples.make_splits import check_split_flags, split_setting
-from common.samples.preprocess import PREPROCESSINGS
+from common.samples.preprocess import PREPROCESSINGS, check_preprocessing_flags
 from common.scenes.scene import Scene
 from common.scenes.scene_file import SCENES, scene_name
 from common.settings import Settings
 from common.system.device import PRECISIONS, choose_device
-from common.system.errors import OneLineParser, run_program
+from common.system.errors import InputError, OneLineParser, run_program
 from common.system.flags import count, count_or_share, decay, file_name, positive, share
 from common.system.memory import told_if_memory_is_short
 from common.system.provenance import typed_command
@@ -24,7 +24,7 @@ from common.training.optimizers import OPTIMIZERS
 
 # The file of weights says how to cut patches, which network it is and what it was not trained on.
 USED_WITH_WEIGHTS = {"dataset", "data_dir", "out", "resume", "overwrite", "map", "weights"}
-USED_WITH_WEIGHTS |= {"device", "precision"}
+USED_WITH_WEIGHTS |= {"device", "precision", "probabilities"}
 
 
 def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | None = None) -> int:
@@ -75,8 +75,8 @@ def run_script(
             if settings.weights is None:
                 train_and_test(make_classifier, settings)
             else:
-                tell_unused(vars(build_parser(defaults).parse_args(arguments)))
                 use_weights(settings)
+                tell_unused(vars(build_parser(defaults).parse_args(arguments)))
 
     again = f"; start again with: {typed_command()}"
     return run_program(build_parser(defaults).prog, work, again)
@@ -95,6 +95,9 @@ def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
         given["split"] = split_setting(given["split"])
     settings = dataclasses.replace(defaults, **given)
     check_split_flags(settings, given)
+    check_preprocessing_flags(settings)
+    if settings.probabilities and settings.map == "none":
+        raise InputError("--probabilities: --map none maps no pixel; use --map labelled or all")
     if defaults.recipe is not None:
         check_recipe(settings)
         choose_device(settings.device)
@@ -133,6 +136,10 @@ def build_parser(defaults: Settings) -> argparse.ArgumentParser:
     if defaults.input is not None:
         input_help = "what is classified: a pixel's spectrum, or the patch around it"
         add("--input", choices=["spectrum", "patch"], help=input_help)
+    preprocess_help = "PCA and scale, each band standardised, or nothing; docs/flags.md names all"
+    add("--preprocess", choices=list(PREPROCESSINGS), help=preprocess_help)
+    add("--components", type=count(1), metavar="N", help="first principal components only")
+    add("--fit-on", choices=["scene", "train"], help="pixels that preprocessing is fitted on")
     if defaults.recipe is not None:
         add_network_flags(parser, defaults)
     data_help = f"where {', '.join(SCENES)} lie, else $HSI_DATA_DIR, else dataset/"
@@ -160,9 +167,11 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     add("--batch-size", type=count(1), help="patches per training step")
     add("--lr", type=positive, help="learning rate")
     add("--lr-decay", type=decay, help="factor on the learning rate per epoch")
+    weights_help = "the loss weighs a class by the inverse of its share of the training pixels"
+    add("--class-weights", choices=["none", "balanced"], help=weights_help)
     add_recipe(parser)
-    preprocess_help = "PCA and scale, each band standardised, or nothing; README names all"
-    add("--preprocess", choices=list(PREPROCESSINGS), help=preprocess_help)
+    start_help = "training starts from these weights, with a new last layer for other classes"
+    add("--start-from", type=file_name, metavar="FILE", help=start_help)
     add(
         "--weights",
         type=file_name,
@@ -170,6 +179,8 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
         help="train nothing; test and map with these weights",
     )
     add("--device", help="auto, cpu, cuda or cuda:N")
+    probabilities_help = "also write how probable the network thinks each class, pixel by pixel"
+    add("--probabilities", action="store_true", help=probabilities_help)
     add(
         "--precision", choices=list(PRECISIONS), help="of the convolutions; auto: bf16 if fast here"
     )

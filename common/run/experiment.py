@@ -30,14 +30,17 @@ from common.reporting.resume import (
     write_identity,
 )
 from common.samples.make_splits import make_splits
+from common.samples.preprocess import check_components
 from common.samples.random_split import Split
 from common.scenes.nodata import has_data
 from common.scenes.scene import Scene, load_scene
 from common.settings import Settings
 from common.system.device import peak_memory_mb
 from common.system.errors import InputError
+from common.system.files import check_is_file
 from common.system.memory import give_back_memory, keep_freed_memory
 from common.training.classifier import Classifier, Task, Trained
+from common.training.predict import most_probable
 
 
 def train_and_test(
@@ -59,6 +62,8 @@ def train_and_test(
     """
     keep_freed_memory()
     out = output_directory(settings)
+    if settings.start_from is not None:  # before the scene is read
+        check_is_file(Path(settings.start_from), f"--start-from {settings.start_from}")
     maps = settings.split if isinstance(settings.split, tuple) else None
     scene = load_scene(settings.dataset, settings.data_dir, split_maps=maps)
     if not scene.classes:
@@ -67,6 +72,7 @@ def train_and_test(
             f"--weights maps a scene without one"
         )
     splits = make_splits(scene, settings)
+    check_components(settings, scene.cube.shape[2], splits)
     classifier = make_classifier(settings, scene)
     identity = run_identity(settings, scene, classifier.environment)
     with sole_writer(out, numbered=settings.out is None) as out:
@@ -105,12 +111,13 @@ def _iterate(
     results, iterations = classifier.fit(tasks), []
     for finished, split, directory in zip(kept, splits, directories, strict=True):
         if finished is None:
-            finished = test_and_map(scene, next(results), split, settings.map, directory)
+            finished = test_and_map(scene, next(results), split, settings, directory)
             peak = peak_memory_mb(classifier.environment["device"])
             finished = dataclasses.replace(finished, peak_memory_mb=peak)
             write_finished(directory, finished)
         iterations.append(finished)
         report = build_report(settings, scene, iterations, classifier.environment, classifier.cost)
+        report |= classifier.facts
         write_report(out, report)
     return report
 
@@ -149,39 +156,58 @@ def _gaps(scene: Scene) -> str:
 
 
 def test_and_map(
-    scene: Scene, trained: Trained, split: Split, wanted: str, directory: Path
+    scene: Scene, trained: Trained, split: Split, settings: Settings, directory: Path
 ) -> Iteration:
     """Classify the test pixels, timed, then whatever else ``--map`` asks for, and write it all."""
+    wanted, with_probabilities = settings.map, settings.probabilities
     print(f"testing {len(split.test)} pixels", file=sys.stderr, flush=True)
     start = time.perf_counter()
-    predicted, confidence = trained.classify(split.test)
+    of_test = _classified(trained, split.test, with_probabilities)
     seconds = time.perf_counter() - start
     if wanted != "none":
         labelled = scene.labels > 0
         asked = labelled if wanted == "labelled" else has_data(scene.cube, scene.nodata)
         others = np.setdiff1d(np.flatnonzero(asked), split.test)
         print(f"mapping {len(others)} further pixels", file=sys.stderr, flush=True)
-        found = zip((predicted, confidence), trained.classify(others), strict=True)
-        label_map, sure = (_drawn(scene, split.test, others, *values) for values in found)
-        with map_files(directory, scene, with_confidence=sure is not None) as write_rows:
-            write_rows(0, label_map, sure)
+        of_others = _classified(trained, others, with_probabilities)
+        found = zip(of_test, of_others, (0, np.nan, 0), strict=True)
+        drawn = [_drawn(scene, split.test, others, *values) for values in found]
+        _, sure, probable = (values is not None for values in drawn)
+        with map_files(
+            directory, scene, with_confidence=sure, with_probabilities=probable
+        ) as write_rows:
+            write_rows(0, *drawn)
     write_array(directory / "split.npy", split.as_map(scene.labels.shape))
     inspected = trained.inspect(split.test, scene.labels.flat[split.test])
     if inspected:
         write_arrays(directory / "attention.npz", inspected)
-    return Iteration(split, predicted, trained.epochs, trained.seconds, seconds)
+    return Iteration(split, of_test[0], trained.epochs, trained.seconds, seconds)
+
+
+def _classified(
+    trained: Trained, pixels: np.ndarray, with_probabilities: bool
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Labels, confidence and, if asked for, the probabilities of all classes (pixels, C)."""
+    if not with_probabilities:
+        return *trained.classify(pixels), None
+    found = trained.probabilities(pixels)
+    return *most_probable(found), found
 
 
 def _drawn(
-    scene: Scene, test: np.ndarray, others: np.ndarray, of_test: np.ndarray, of_others: np.ndarray
+    scene: Scene,
+    test: np.ndarray,
+    others: np.ndarray,
+    of_test: np.ndarray | None,
+    of_others: np.ndarray | None,
+    nothing: float,
 ) -> np.ndarray | None:
-    """Draw what was found of test and other pixels as a map (rows, cols); 0 or NaN elsewhere."""
+    """Draw what was found of test and other pixels as a map (rows, cols, …), else `nothing`."""
     if of_test is None:
         return None
-    nothing = np.nan if of_test.dtype.kind == "f" else 0
-    drawn = np.full(scene.labels.shape, nothing, of_test.dtype)
-    drawn.flat[test], drawn.flat[others] = of_test, of_others
-    return drawn
+    drawn = np.full((scene.labels.size, *of_test.shape[1:]), nothing, of_test.dtype)
+    drawn[test], drawn[others] = of_test, of_others
+    return drawn.reshape(*scene.labels.shape, *of_test.shape[1:])
 
 
 def add_page(out: Path) -> None:

@@ -25,8 +25,8 @@ FOLDERS = ("SSRN", "baselines")  # of networks, besides those with a folder of t
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 BATCH_SIZES = (1, 2, 7, 32)  # tried in the check
 USAGE = (
-    "patches (batch, 1, P, P, bands), P = patch_size: the neighbourhoods of pixels in the scene's "
-    "((spectra[..., bands] - mean) @ matrix), computed in float64, cast to float32 and only then "
+    "patches (batch, 1, P, P, components), P = patch_size: the neighbourhoods of pixels in the "
+    "scene's ((spectra[..., bands] - mean) @ matrix), in float64, cast to float32 and only then "
     "padded with zeros outside the scene. The largest of the logits (batch, classes) tells the "
     "class, in the order of class_names."
 )

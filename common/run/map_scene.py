@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -38,11 +37,15 @@ from common.training.network_classifier import (
     network_environment,
     scene_patches,
 )
-from common.training.predict import classify
-from common.training.weights_file import Weights, check_state, load_weights
+from common.training.predict import classify, most_probable, probabilities
+from common.training.weights_file import (
+    Weights,
+    check_state,
+    check_wavelengths,
+    load_weights,
+)
 
 VALUES_PER_BLOCK = 2**25  # of the cube, read and classified at a time: 128 MiB in float32
-SAME_BAND_NM = 5.0
 
 
 def evaluate(network: type[nn.Module], settings: Settings) -> dict:
@@ -91,9 +94,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
             block = scene_patches(scene, slice(0, 1), settings.patch, device, weights.preprocessing)
             model = build(network, weights.network, environment["precision"], block)
             model.load_state_dict(weights.state)
-            iteration, mapped = _classify_blocks(
-                model, weights, scene, split, settings.map, directory
-            )
+            iteration, mapped = _classify_blocks(model, weights, scene, split, settings, directory)
             if len(split.test):
                 write_array(directory / "split.npy", split.as_map(scene.labels.shape))
             peak = peak_memory_mb(environment["device"])
@@ -113,7 +114,8 @@ def _settings_of(weights: Weights, settings: Settings) -> Settings:
     names = ("patch", "kernel", "attention", "valid_split", "split", "per_class")
     kept = {name: weights.settings[name] for name in names}
     # which files of before these flags have not
-    kept |= {name: weights.settings.get(name) for name in ("validation", "preprocess")}
+    names = ("validation", "preprocess", "components", "fit_on")
+    kept |= {name: weights.settings.get(name, getattr(Settings, name)) for name in names}
     return dataclasses.replace(settings, **kept, seed=weights.seed, iter=1)
 
 
@@ -131,7 +133,7 @@ def _without_ground_truth(
 
 def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
     """Raise InputError unless the network fits the scene's bands and classes."""
-    trained_on = weights.network["bands"], weights.network["classes"]
+    trained_on = len(weights.bands), weights.network["classes"]
     if trained_on != (scene.cube.shape[2], scene.classes):
         hint = ""
         if trained_on[0] == scene.cube.shape[2]:
@@ -152,15 +154,7 @@ def _check_bands(weights: Weights, scene: Scene, file: str) -> None:
             f"--weights {file}: trained on {what} than {scene.title} has: {', '.join(names)}; name "
             f"them so under 'classes', or leave out 'ground_truth' to map only"
         )
-    both_stated = weights.wavelengths and scene.wavelengths
-    if both_stated:
-        apart = np.abs(np.subtract(weights.wavelengths, scene.wavelengths))
-        if apart.max() > SAME_BAND_NM:
-            raise InputError(
-                f"--weights {file}: band {weights.bands[apart.argmax()]} was at "
-                f"{weights.wavelengths[apart.argmax()]:g} nm in training, but is at "
-                f"{scene.wavelengths[apart.argmax()]:g} nm in {scene.title}; resample the scene"
-            )
+    both_stated = check_wavelengths(weights, scene, f"--weights {file}")
     if (tuple(weights.bands), weights.file_bands) != scene.bands and not both_stated:
         raise InputError(
             f"--weights {file}: trained on {_said(weights.bands, weights.file_bands)}, but "
@@ -194,20 +188,31 @@ def untrained_pixels(weights: Weights, scene: Scene) -> Split:
 
 
 def _classify_blocks(
-    model: nn.Module, weights: Weights, scene: Scene, split: Split, wanted: str, directory: Path
+    model: nn.Module,
+    weights: Weights,
+    scene: Scene,
+    split: Split,
+    settings: Settings,
+    directory: Path,
 ) -> tuple[Iteration, np.ndarray]:
     """Classify test pixels and those that ``--map`` asks for, block by block, and write the map.
 
     Returns the test's outcome and how many pixels were mapped to each class, (C,).
     """
-    (rows, cols), device = scene.labels.shape, next(model.parameters()).device
+    (rows, cols), wanted = scene.labels.shape, settings.map
     test = np.zeros(rows * cols if len(split.test) else 0, bool)
     test[split.test] = True
     predicted = np.zeros(test.size, np.int64)
     mapped, seconds = np.zeros(scene.classes + 1, np.int64), 0.0
-    step = max(1, VALUES_PER_BLOCK // (cols * scene.cube.shape[2]))
+    step = max(1, VALUES_PER_BLOCK // (cols * max(scene.cube.shape[2], scene.classes)))
     with (
-        map_files(directory, scene, wanted != "none", with_confidence=True) as write_rows,
+        map_files(
+            directory,
+            scene,
+            wanted != "none",
+            with_confidence=True,
+            with_probabilities=settings.probabilities,
+        ) as write_rows,
         tqdm(total=rows, desc="classifying", unit=" rows", disable=None) as bar,
     ):
         for start in range(0, rows, step):
@@ -215,12 +220,15 @@ def _classify_blocks(
             here = slice(start * cols, stop * cols)
             asked = _asked(scene, wanted, start, stop) | (test[here] if test.size else False)
             began = time.perf_counter()
-            labels, confidence = _classify_rows(model, weights, scene, start, stop, asked, device)
+            found = _classify_rows(
+                model, weights, scene, (start, stop), asked, settings.probabilities
+            )
+            labels = found[0]
             seconds += time.perf_counter() - began
             if test.size:
                 predicted[here] = labels
             mapped += np.bincount(labels, minlength=len(mapped))
-            write_rows(start, labels.reshape(-1, cols), confidence.reshape(-1, cols))
+            write_rows(start, *(values.reshape(-1, cols, *values.shape[1:]) for values in found))
             bar.update(stop - start)
         if wanted != "none" and not mapped[1:].any():
             raise InputError(
@@ -236,7 +244,7 @@ def _asked(scene: Scene, wanted: str, start: int, stop: int) -> np.ndarray:
     """Which pixels of some rows are to be mapped: bool (pixels,)."""
     if wanted == "all":
         cube, bands = scene.read_rows(start, stop), scene.bands.used
-        return valid_pixels(cube, scene.nodata, scene.source, start, bands).ravel()
+        return valid_pixels(cube, scene.nodata, scene.source, start, bands, scene.stored).ravel()
     return (scene.labels[start:stop].ravel() > 0) & (wanted == "labelled")
 
 
@@ -244,19 +252,28 @@ def _classify_rows(
     model: nn.Module,
     weights: Weights,
     scene: Scene,
-    start: int,
-    stop: int,
+    block: tuple[int, int],
     asked: np.ndarray,
-    device: torch.device,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and confidence (pixels,) of rows start..stop-1; 0 and NaN where not asked for."""
-    rows, cols = scene.labels.shape
+    with_probabilities: bool,
+) -> list[np.ndarray]:
+    """Classify those pixels that are asked for of a block of rows, from start to stop - 1.
+
+    Returns labels (pixels,), 0 where not asked for, and confidence, NaN there; `with_probabilities`
+    also those of all classes (pixels, C), 0 there.
+    """
+    (rows, cols), (start, stop), device = scene.labels.shape, block, next(model.parameters()).device
     p = weights.settings["patch"]
     first = max(0, start - p)  # with the neighbours that the patches reach into
     around = slice(first, min(stop + p, rows))
     patches = scene_patches(scene, around, p, device, weights.preprocessing)
     labels, confidence = np.zeros(asked.size, np.int64), np.full(asked.size, np.nan, np.float32)
-    pixels = np.flatnonzero(asked)
-    labels[pixels], confidence[pixels] = classify(model, patches, pixels + (start - first) * cols)
+    found, pixels = [labels, confidence], np.flatnonzero(asked)
+    here = pixels + (start - first) * cols
+    if with_probabilities:
+        found.append(np.zeros((asked.size, scene.classes), np.float32))
+        found[2][pixels] = probabilities(model, patches, scene.classes, here)
+        labels[pixels], confidence[pixels] = most_probable(found[2][pixels])
+    else:
+        labels[pixels], confidence[pixels] = classify(model, patches, here)
     check_finite(confidence[pixels], scene)
-    return labels, confidence
+    return found

@@ -10,6 +10,7 @@ A study is a YAML file that names training scripts with their flags, and scenes:
       SSRN: SSRN/SSRN.py --recipe authors
     published:                       # OA, AA and kappa in per cent; null where there is none
       source: where they are from
+      pixels: labelled               # all of them; without it, those tested on
       IN: {SVM: [84.17, 70.51, 81.69]}
 
 Every run is a process of its own, with results in a directory named after what it does: a run that
@@ -24,6 +25,7 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +37,14 @@ from common.run.cli import read_settings
 from common.scenes.scene import data_directory, missing_files
 from common.settings import Settings
 from common.system.errors import InputError, OneLineParser, run_program
-from common.system.files import REPOSITORY, check_is_file
+from common.system.files import REPOSITORY, check_is_file, file_sha256, locked
 from common.system.flags import file_name
 from common.system.provenance import typed_command
-from common.tables.study_table import Row, write_study
+from common.tables.study_table import PIXELS, Published, Row, write_study
 
 KEYS = ("name", "flags", "scenes", "methods", "published")
 LARGEST_FILE = 1 << 17  # bytes
+WAIT = 1.0  # seconds between two looks at a run that another process is making
 STOPPED = (130, 143, -2, -9, -15)  # exit status of a run that was interrupted, or killed
 
 
@@ -59,18 +62,20 @@ class Run:
         """Where its results go: named after all that has an effect on them."""
         flags = dataclasses.asdict(self.settings)
         flags = {name: value for name, value in flags.items() if name not in WITHOUT_EFFECT}
+        if flags["start_from"] and Path(flags["start_from"]).is_file():
+            flags["start_from"] = file_sha256(Path(flags["start_from"]))
         digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:12]
         return runs / f"{self.settings.model}_{Path(self.scene).stem}_{digest}"
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a study's file says; `published` by scene and method."""
+    """What a study's file says; `figures`, the published ones, by scene and method."""
 
     name: str
     runs: tuple[Run, ...]
-    published: dict[str, dict[str, tuple]]
-    source: str
+    figures: dict[str, dict[str, tuple]]
+    published: Published
 
 
 def read_study(path: Path) -> Study:
@@ -88,28 +93,36 @@ def read_study(path: Path) -> Study:
     for key, entry in (("scenes", scenes), ("methods", methods)):
         if not isinstance(entry, dict) or not entry:
             raise InputError(f"{path}: '{key}' must hold lines 'name: flags'")
-    published = dict(content.get("published") or {})
-    source = str(published.pop("source", ""))
+    entries = content.get("published") or {}
+    if not isinstance(entries, dict):
+        raise InputError(f"{path}: 'published' must hold scenes, and 'source: …'")
+    pixels = entries.get("pixels", "test")
+    if pixels not in PIXELS:
+        raise InputError(f"{path}: 'pixels' of 'published' must be {' or '.join(PIXELS)}")
     runs = tuple(
-        _run(path, method, str(command), scene, f"{content.get('flags') or ''} {flags or ''}")
+        _run(path, method, str(command), str(scene), f"{content.get('flags') or ''} {flags or ''}")
         for scene, flags in scenes.items()
         for method, command in methods.items()
     )
-    return Study(
-        str(content.get("name") or path.stem), runs, _published(path, published, runs), source
-    )
+    figures = _published(path, entries, runs)
+    published = Published(str(entries.get("source", "")), pixels)
+    return Study(str(content.get("name") or path.stem), runs, figures, published)
 
 
 def _run(path: Path, method: str, command: str, scene: str, flags: str) -> Run:
     """Read one run's flags as its script does."""
-    script, *own = shlex.split(command)
+    try:
+        words, given = shlex.split(command), shlex.split(flags)
+    except ValueError as error:  # a quote that is not closed
+        raise InputError(f"{path}: {method}: {command} {flags}: {error}") from error
+    script, *own = words or [""]
     file = REPOSITORY / script
     module = script.removesuffix(".py").replace("/", ".")
     if not file.is_file() or not script.endswith(".py"):
         raise InputError(f"{path}: {method}: {script}: no training script of this repository")
     if scene.endswith((".yaml", ".yml")):
         scene = str(path.parent / scene)
-    given = ("-d", scene, *shlex.split(flags), *own)
+    given = ("-d", scene, *given, *own)
     defaults = getattr(importlib.import_module(module), "DEFAULTS", None)
     if defaults is None:
         raise InputError(f"{path}: {method}: {script}: trains nothing")
@@ -127,11 +140,15 @@ def _published(path: Path, entries: dict, runs: tuple[Run, ...]) -> dict[str, di
     known = {(run.scene, run.method) for run in runs}
     found: dict[str, dict[str, tuple]] = {}
     for scene, methods in entries.items():
-        for method, figures in methods.items() if isinstance(methods, dict) else ():
+        if scene in ("source", "pixels"):
+            continue
+        if not isinstance(methods, dict):
+            raise InputError(f"{path}: 'published' must hold methods for {scene}")
+        for method, figures in methods.items():
             if (scene, method) not in known:
                 raise InputError(f"{path}: 'published' has {method} on {scene}, which is not run")
-            numbers = all(isinstance(f, int | float | None) for f in figures)
-            if len(figures) != 3 or not numbers:
+            three = isinstance(figures, list) and len(figures) == 3
+            if not three or not all(isinstance(f, int | float | None) for f in figures):
                 raise InputError(f"{path}: published figures of {method} on {scene} must be three")
             found.setdefault(scene, {})[method] = tuple(figures)
     return found
@@ -145,20 +162,36 @@ def carry_out(study: Study, runs: Path, out: Path) -> None:
         title = f"[{number}/{len(study.runs)} {run.method} on {run.scene}]"
         if missing := missing_files(run.scene, data_directory(run.settings.data_dir)):
             absent[run.scene, run.method] = f"{missing[0].name} missing"
-        elif not finished_report(run.directory(runs), run.settings.iter):
-            if reason := _train(run, run.directory(runs), title):
-                absent[run.scene, run.method] = reason
-        else:
+        elif _is_finished(run, run.directory(runs), title):
             print(f"{title} finished already", file=sys.stderr)
+        elif reason := _train(run, run.directory(runs), title):
+            absent[run.scene, run.method] = reason
     scenes: dict[str, list[Row]] = {}
     for run in study.runs:
-        published = study.published.get(run.scene, {}).get(run.method, (None, None, None))
+        figures = study.figures.get(run.scene, {}).get(run.method, (None, None, None))
         command = shlex.join([run.script, *run.flags])
         reason = absent.get((run.scene, run.method), "")
-        row = Row(run.method, command, run.directory(runs), reason, published)
+        row = Row(run.method, command, run.directory(runs), reason, figures)
         scenes.setdefault(run.scene, []).append(row)
-    write_study(out, study.name, study.source, scenes)
+    write_study(out, study.name, study.published, scenes)
     print(f"Results: {out}, to look at: study.html")
+
+
+def _is_finished(run: Run, directory: Path, title: str) -> bool:
+    """Whether there is nothing to do, once no other process is making the same run.
+
+    That may be one of another study's, or one that a study left behind when it was killed.
+    """
+    told = False
+    while directory.is_dir() and not finished_report(directory, run.settings.iter):
+        with locked(directory / ".lock") as alone:
+            if alone:
+                return False
+        if not told:
+            print(f"{title} waits for another process that is making this run", file=sys.stderr)
+        told = True
+        time.sleep(WAIT)
+    return directory.is_dir()
 
 
 def _train(run: Run, directory: Path, title: str) -> str:

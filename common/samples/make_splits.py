@@ -12,7 +12,7 @@ from common.samples.random_split import (
     random_split,
     training_count,
 )
-from common.scenes.labels import are_ignored
+from common.scenes.nodata import is_nodata
 from common.scenes.read_labels import read_split_map
 from common.scenes.scene import Scene
 from common.settings import Settings
@@ -96,7 +96,7 @@ def read_label_map(name: str, scene: Scene) -> np.ndarray:
         with the ground truth.
     """
     raw = read_split_map(name, scene.raster)
-    outside = are_ignored(raw.values, (*scene.ignored_labels, *raw.ignored))
+    outside = is_nodata(raw.values, (*scene.ignored_labels, *raw.ignored))
     labels = np.array([-1, *scene.file_labels])
     if 0 not in scene.file_labels or not outside.any():
         outside |= raw.values == 0

@@ -39,10 +39,12 @@ class Patches:
     ) -> "Patches":
         """Preprocess a cube (rows, cols, bands), pad it and put it on `device`.
 
+        What `preprocess` makes of spectra may have another number of bands.
+
         The preprocessed cube is written where it stays, a few rows at a time.
         """
-        rows, cols, bands = cube.shape
-        p = half_width
+        (rows, cols), p = cube.shape[:2], half_width
+        bands = preprocess(cube[:1, :1]).shape[2]
         padded = torch.zeros(rows + 2 * p, cols + 2 * p, bands)
         inside = padded[p : p + rows, p : p + cols].numpy()
         step = max(1, PIXELS_PER_BLOCK // cols)

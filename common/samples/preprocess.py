@@ -1,9 +1,14 @@
 """Preprocessing of the cube: what each spectrum goes through before a classifier sees it."""
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from common.samples.random_split import Split
+from common.settings import Settings
+from common.system.errors import InputError
 
 PIXELS_PER_BLOCK = 4096  # a few MB in float64, whatever the scene's size
 
@@ -15,16 +20,17 @@ class Preprocessing:
     Attributes
     ----------
     mean : float64 array (bands,)
-    matrix : float64 array (bands, bands)
+    matrix : float64 array (bands, components)
         What a spectrum without its mean is multiplied by: of PCA the rotation, with each column
-        divided by its component's standard deviation; else diagonal.
+        divided by its component's standard deviation, of which the first may be kept only; else
+        diagonal, with as many components as bands.
     """
 
     mean: np.ndarray
     matrix: np.ndarray
 
     def apply(self, spectra: np.ndarray) -> np.ndarray:
-        """Transform spectra (…, bands) to float32 of the same shape."""
+        """Transform spectra (…, bands) to float32 (…, components)."""
         return ((spectra - self.mean) @ self.matrix).astype(np.float32)
 
 
@@ -104,6 +110,55 @@ PREPROCESSINGS: dict[str, Callable[..., Preprocessing]] = {  # what ``--preproce
     "range": fit_range,
     "none": fit_nothing,
 }
+
+
+def fit_preprocessing(
+    settings: Settings, cube: np.ndarray, valid: np.ndarray | None = None
+) -> Preprocessing:
+    """Fit what ``--preprocess`` names; of PCA keep the first ``--components`` only.
+
+    The parameters are those of `fit_pca_scaling`.
+    """
+    preprocessing = PREPROCESSINGS[settings.preprocess](cube, valid)
+    kept = preprocessing.matrix[:, : settings.components]
+    return dataclasses.replace(preprocessing, matrix=kept)
+
+
+def pixels_of(split: Split, shape: tuple[int, int]) -> np.ndarray:
+    """Mark the training pixels, which ``--fit-on train`` fits on: bool (rows, cols)."""
+    mask = np.zeros(shape, bool)
+    mask.flat[split.train] = True
+    return mask
+
+
+def check_preprocessing_flags(settings: Settings) -> None:
+    """Raise InputError where ``--components`` means nothing."""
+    if settings.components is not None and settings.preprocess != "pca":
+        raise InputError(
+            f"--components {settings.components}: --preprocess {settings.preprocess} has no "
+            f"components; use --preprocess pca, or leave --components out"
+        )
+
+
+def check_components(settings: Settings, bands: int, splits: Sequence[Split]) -> None:
+    """Raise InputError where PCA cannot give as many components as ``--components`` asks for.
+
+    Of n pixels it gives n - 1 at most, which matters where it is fitted on training pixels.
+    """
+    asked = settings.components
+    if asked is None:
+        return
+    if asked > bands:
+        raise InputError(
+            f"--components {asked}: the scene has {bands} bands; use --components {bands} or less"
+        )
+    pixels = min(len(split.train) for split in splits)
+    if settings.fit_on == "train" and asked > pixels - 1:
+        fewer = f"use --components {pixels - 1} or less, " if pixels > 1 else ""
+        raise InputError(
+            f"--components {asked}: PCA of {pixels} training pixels gives {pixels - 1} at most; "
+            f"{fewer}train on more pixels, or use --fit-on scene"
+        )
 
 
 def pixel_blocks(cube: np.ndarray, valid: np.ndarray | None = None) -> Iterator[np.ndarray]:

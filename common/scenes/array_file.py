@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from common.scenes.georeference import Georeference
-from common.scenes.nodata import NoData, is_nodata, values_of
+from common.scenes.nodata import NoData, beyond, is_nodata, values_of
 from common.scenes.stored_array import StoredArray
 from common.scenes.wavelengths import in_nanometres
 from common.system.errors import InputError, damage_in_one_line
@@ -49,6 +49,8 @@ class ArrayFile:
         Bands that the file marks bad, 0-based.
     scale, offset : float64 array (bands,) or (1,), or None
         What is measured is ``stored * scale + offset``; None where that is what is stored.
+    valid_range : tuple of float or None
+        The smallest and the largest stored value that are data, where the file states them.
     mask : callable or None
         ``mask(start, stop)`` tells which pixels of these rows hold data, bool (rows, cols).
     notes : tuple of str
@@ -70,6 +72,7 @@ class ArrayFile:
     bad_bands: tuple[int, ...] = ()
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
+    valid_range: tuple[float, float] | None = None
     mask: Callable[[int, int], np.ndarray] | None = None
     notes: tuple[str, ...] = ()
 
@@ -185,6 +188,7 @@ def _checked(path: Path, stored: StoredArray, kind: str, axes: tuple[str, ...] |
         except ValueError as error:
             unused = str(error)
     scale, offset = _scaling(path, stored, bands)
+    bad_bands, notes = _bad_bands(path, stored, bands)
     return ArrayFile(
         path=path,
         shape=shape,
@@ -192,18 +196,30 @@ def _checked(path: Path, stored: StoredArray, kind: str, axes: tuple[str, ...] |
         read_rows=read_rows,
         wavelengths=wavelengths,
         wavelengths_unused=unused,
-        nodata=None
-        if not stored.nodata
-        else stored.nodata[0]
-        if len(stored.nodata) == 1
-        else stored.nodata,
+        nodata=stored.nodata[0] if len(stored.nodata) == 1 else stored.nodata or None,
         georeference=stored.georeference if as_stored else None,
-        bad_bands=tuple(band for band in stored.bad_bands if band < bands),
+        bad_bands=bad_bands,
         scale=scale,
         offset=offset,
+        valid_range=stored.valid_range,
         mask=stored.mask if as_stored else None,
-        notes=stored.notes,
+        notes=(*stored.notes, *notes),
     )
+
+
+def _bad_bands(path: Path, stored: StoredArray, bands: int) -> tuple[tuple[int, ...], list[str]]:
+    """Return bands that the file marks bad, and why its list of them is not used, if so."""
+    good = () if stored.good_bands is None else stored.good_bands
+    try:
+        marks = [float(mark) for mark in good]
+    except (TypeError, ValueError):
+        return (), [
+            f"{path.name}: its list of bad bands is not used, for it holds what is no number"
+        ]
+    if marks and len(marks) != bands:
+        why = f"for it has {len(marks)} entries for {bands} bands"
+        return (), [f"{path.name}: its list of bad bands is not used, {why}"]
+    return tuple(band for band, mark in enumerate(marks) if mark == 0), []
 
 
 def _scaling(
@@ -264,10 +280,10 @@ def measured(file: ArrayFile, nodata: NoData) -> tuple[ArrayFile, NoData]:
     """Return a cube's file with its values scaled as it says, and what is no data then.
 
     Values become float32, or float64 where those stored need it, and NaN where there are no data,
-    by `nodata`, which is a value as stored, or by the file's mask.  Where the file has neither
-    scale nor mask, it is returned as it is.
+    by `nodata`, which is a value as stored, by the file's mask or its valid range.  Where the file
+    has none of these and no scale, it is returned as it is.
     """
-    if file.scale is None and file.mask is None:
+    if file.scale is None and file.mask is None and file.valid_range is None:
         return file, nodata
     scale, offset = (1.0, 0.0) if file.scale is None else (file.scale, file.offset)
     dtype = np.result_type(file.dtype, np.float32)
@@ -284,14 +300,14 @@ def measured(file: ArrayFile, nodata: NoData) -> tuple[ArrayFile, NoData]:
             scaled[is_nodata(block, others)] = np.nan
             if 0 in values_of(nodata):
                 scaled[(block == 0).all(axis=2)] = np.nan
+            scaled[beyond(file.valid_range, block)] = np.nan
             if file.mask is not None:
                 row = start + first
                 with damage_in_one_line(file.path, "file"):
                     scaled[~file.mask(row, row + len(block))] = np.nan
         return values
 
-    states_nodata = file.mask is not None or values_of(nodata)
-    scaled_file = dataclasses.replace(
-        file, dtype=dtype, read_rows=read_rows, scale=None, offset=None, mask=None
-    )
+    done = {"scale": None, "offset": None, "valid_range": None, "mask": None}
+    scaled_file = dataclasses.replace(file, dtype=dtype, read_rows=read_rows, **done)
+    states_nodata = file.mask or file.valid_range or values_of(nodata)
     return scaled_file, np.nan if states_nodata else nodata

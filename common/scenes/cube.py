@@ -1,13 +1,14 @@
 """The cube of a scene as it is used: read, scaled, without bands that hold no data."""
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from common.scenes.array_file import ArrayFile, measured, with_bands
 from common.scenes.bands import Bands, bands_with_data, check_trained_bands, stated_bands
 from common.scenes.georeference import Georeference
-from common.scenes.nodata import NoData, bands_in_words, in_words
+from common.scenes.nodata import NoData, Stored, bands_in_words, in_words
 from common.scenes.scene_file import SCENES, Description
 from common.system.errors import InputError
 
@@ -22,6 +23,7 @@ class Cube:
     bands: Bands
     nodata: NoData = None
     nodata_unstated: bool = False
+    stored: Stored = field(default_factory=Stored)
     wavelengths: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
     georeference: Georeference | None = None
@@ -46,15 +48,8 @@ def read_cube(
     """
     count, name = file.shape[2], file.path.name
     notes = list(file.notes)
-    wavelengths = file.wavelengths
-    if isinstance(description.wavelengths, tuple):
-        wavelengths = description.wavelengths
-        if len(wavelengths) != count:
-            raise InputError(
-                f"{key}: 'wavelengths' lists {len(wavelengths)}, but the cube "
-                f"{description.cube.path.name} has {count} bands; list one for each, in nm"
-            )
-    elif file.wavelengths_unused:
+    wavelengths = _band_centres(description, key, file)
+    if wavelengths is None and file.wavelengths_unused:
         notes.append(
             f"{name}: its wavelengths are not used, {file.wavelengths_unused}; list them in nm "
             f"under 'wavelengths' in the scene file"
@@ -69,7 +64,8 @@ def read_cube(
         notes.append(f"{name}: left out {bands_in_words(file.bad_bands)}, which it marks as bad")
     _check_count(file, bands)
     stated = file.nodata if description.nodata is None else description.nodata
-    stated = None if stated == "none" else stated
+    if stated == "none":
+        stated, file = None, dataclasses.replace(file, valid_range=None)
     values, nodata = measured(with_bands(file, bands.used), stated)
     if in_memory:
         values = values.read()
@@ -84,15 +80,33 @@ def read_cube(
                 bands = Bands(tuple(np.array(bands.used)[with_data].tolist()), count)
                 values = values.compress(with_data, axis=2)
                 _check_count(file, bands)
+
+    def as_stored(row: int, col: int, band: int) -> float:
+        return file.read_rows(row, row + 1)[0, col, bands.used[band]]
+
     return Cube(
         values,
         bands,
         nodata,
-        file.nodata is None and description.nodata is None and key not in SCENES,
+        description.nodata != "none" and key not in SCENES,
+        Stored(stated, as_stored),
         wavelengths and tuple(wavelengths[band] for band in bands.used),
         tuple(notes),
         file.georeference,
     )
+
+
+def _band_centres(description: Description, key: str, file: ArrayFile) -> tuple[float, ...] | None:
+    """Return those that the scene file lists, else those that the cube's file states."""
+    listed = description.wavelengths
+    if not isinstance(listed, tuple):
+        return file.wavelengths
+    if len(listed) != file.shape[2]:
+        raise InputError(
+            f"{key}: 'wavelengths' lists {len(listed)}, but the cube {file.path.name} has "
+            f"{file.shape[2]} bands; list one for each, in nm"
+        )
+    return listed
 
 
 def _check_count(file: ArrayFile, bands: Bands) -> None:

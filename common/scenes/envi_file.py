@@ -1,6 +1,7 @@
 """ENVI files: a header of text, and a data file of nothing but numbers."""
 
 import codecs
+import contextlib
 import logging
 import math
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.scenes.georeference import EnviPosition
-from common.scenes.stored_array import StoredArray, bands_marked_bad
+from common.scenes.stored_array import StoredArray
 from common.system.errors import InputError
 from common.system.files import check_is_file
 
@@ -19,6 +20,8 @@ ENCODINGS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
+    b"E\0N\0": "utf-16-le",
+    b"\0E\0N": "utf-16-be",
 }
 Header = dict[str, str | list[str]]
 
@@ -67,6 +70,11 @@ def open_envi(path: Path, header_path: Path) -> StoredArray:
         )
     image.fid.close()
     ignored = header.get("data ignore value")
+    if ignored is not None and not _is_number(ignored):
+        raise InputError(
+            f"{path}: 'data ignore value = {ignored}' in the ENVI header is no number; leave the "
+            f"line out if there is no such value"
+        )
     scale, offset = _scaling(header)
     return StoredArray(
         shape=image.shape,
@@ -74,7 +82,7 @@ def open_envi(path: Path, header_path: Path) -> StoredArray:
         read=lambda slices: image.open_memmap()[slices],  # anew, for what was read stays in memory
         wavelengths=_list(header, "wavelength"),
         wavelength_unit=str(header.get("wavelength units", "")),
-        bad_bands=bands_marked_bad(_list(header, "bbl") or ()),
+        good_bands=_list(header, "bbl"),
         nodata=() if ignored is None else (float(ignored),),
         scale=scale,
         offset=offset,
@@ -94,7 +102,7 @@ def parse_header(content: bytes) -> Header:
         It is no ENVI header.
     """
     lines = iter(_text(content).splitlines())
-    if not next(lines, "").strip().startswith("ENVI"):
+    if not next(filter(str.strip, lines), "").strip().upper().startswith("ENVI"):
         raise ValueError("its header does not begin with ENVI")
     header: Header = {}
     for line in lines:
@@ -113,14 +121,14 @@ def parse_header(content: bytes) -> Header:
             text = "\n".join(parts)[1:-1].strip()
             value = text
             if text and key != "description":
-                value = [entry.strip() for entry in text.split(",")]
+                value = [entry.strip() for entry in text.removesuffix(",").split(",")]
         if value:
             header[key] = value
     return header
 
 
 def _text(content: bytes) -> str:
-    """Decode a header, which states its encoding by a mark at its beginning or not at all."""
+    """Decode a header, which shows its encoding at its beginning or not at all."""
     for mark, encoding in ENCODINGS.items():
         if content.startswith(mark):
             return content.decode(encoding)
@@ -139,6 +147,13 @@ def data_file(path: Path, header_path: Path) -> Path:
         if os.path.isfile(f"{stem}{ending}"):
             return Path(f"{stem}{ending}")
     raise InputError(f"{path}: no data file found beside this header; name the data file instead")
+
+
+def _is_number(text: str | list[str]) -> bool:
+    with contextlib.suppress(TypeError, ValueError):
+        float(text)
+        return True
+    return False
 
 
 def _list(header: Header, key: str) -> list[str] | None:

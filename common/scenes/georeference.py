@@ -194,7 +194,7 @@ def check_same_place(cube: Raster, labels: Raster) -> None:
     if labels.shape != cube.shape or not (np.abs(found - cube.corners) <= SAME_PLACE).all():
         raise InputError(
             f"{labels.name}: lies at another place than {cube.name}: {_place(labels, theirs)}, "
-            f"that one {_place(cube, ours)}; {_difference(found, labels.shape, cube.shape)}; put "
+            f"that one {_place(cube, ours)}; {_difference(found, labels, cube)}; put "
             f"it on the same grid, as with: rio warp {labels.name} aligned.tif --like {cube.name}"
         )
 
@@ -223,8 +223,12 @@ def _name(crs: str | None) -> str:
     return crs.split('"')[1] if crs.count('"') > 1 else crs[:40]
 
 
-def _difference(found: np.ndarray, labels: tuple[int, int], cube: tuple[int, int]) -> str:
+def _difference(found: np.ndarray, label_raster: Raster, cube_raster: Raster) -> str:
     """Say how a label raster with its corners at `found`, in pixels of the cube, lies in it."""
+    labels, cube = label_raster.shape, cube_raster.shape
+    systems = [grid_of(raster.georeference).crs for raster in (label_raster, cube_raster)]
+    if None not in systems and _name(systems[0]) != _name(systems[1]):
+        return "it is in another reference system"
     if not np.isfinite(found).all():
         return "there is no way from its reference system to that one"
     upper_left, right, down = found[0], found[1] - found[0], found[2] - found[0]

@@ -7,9 +7,10 @@ import numpy as np
 
 from common.scenes.georeference import GeotiffPosition, import_rasterio
 from common.scenes.satellite_metadata import BandsOfProduct, product_bands
-from common.scenes.stored_array import StoredArray, bands_marked_bad
+from common.scenes.stored_array import StoredArray
 
 OPAQUE = (1, 255, 32_767, 65_535)  # what programs write into an alpha band where there are data
+MOST_COLOUR_BANDS = 4  # of a picture, whose alpha band may be half transparent
 VALUES_PER_BLOCK = 1 << 22  # that are looked at together
 # "418.24 Nanometers", "band 1 (418.24 nm)", as GDAL describes the bands of an ENVI file
 DESCRIBED = re.compile(r"(\d+(?:\.\d*)?)\s*(nm|[uµμ]m|nanomet(?:er|re)s?|microns?|micromet\w+)\b")
@@ -33,9 +34,8 @@ def open_geotiff(path: Path) -> StoredArray:
         if set(scale) == {1.0} and set(offset) == {0.0}:  # stated in one place, or not at all
             scale, offset = product.scale, product.offset
         flags = rasterio.enums.MaskFlags
-        masked = alpha or flags.per_dataset in image.mask_flag_enums[0]
-        if alpha is None and flags.nodata in image.mask_flag_enums[0]:
-            masked = False
+        of_first = image.mask_flag_enums[0]
+        masked = flags.per_dataset in of_first and not {flags.nodata, flags.alpha} & set(of_first)
 
     def read(slices: tuple[slice, ...]) -> np.ndarray:
         rows, cols, bands = slices
@@ -46,9 +46,8 @@ def open_geotiff(path: Path) -> StoredArray:
     def mask(start: int, stop: int) -> np.ndarray:
         window = ((start, stop), (0, image.width))
         with rasterio.Env():
-            if alpha:
-                return image.read(alpha, window=window) > 0
-            return image.read_masks(1, window=window) > 0
+            covered = image.read_masks(1, window=window) > 0 if masked else True
+            return covered & (image.read(alpha, window=window) > 0) if alpha else covered
 
     return StoredArray(
         shape=(image.height, image.width, len(indexes)),
@@ -56,11 +55,11 @@ def open_geotiff(path: Path) -> StoredArray:
         read=read,
         wavelengths=wavelengths,
         wavelength_unit=unit,
-        bad_bands=bands_marked_bad(_bad_bands_list(image, tags)),
+        good_bands=_good_bands(image, tags),
         nodata=() if image.nodata is None else (image.nodata,),
         scale=scale,
         offset=offset,
-        mask=mask if masked else None,
+        mask=mask if masked or alpha else None,
         georeference=GeotiffPosition.from_dataset(image),
         notes=(f"{path.name}: its band {alpha - 1} is an alpha band: no data where it is 0",)
         if alpha
@@ -93,13 +92,13 @@ def _wavelengths(
     return None, None
 
 
-def _bad_bands_list(image, tags: list[dict[str, str]]) -> list[str]:
+def _good_bands(image, tags: list[dict[str, str]]) -> list[str] | None:
     """Return ENVI's list of good bands, 1, and bad ones, 0, as GDAL keeps it."""
     marks = [tag.get("bbl") for tag in tags]
     if None not in marks:
         return marks
-    marks = _entries(image.tags(ns="ENVI").get("bbl", ""))
-    return marks if len(marks) == len(tags) else []
+    marks = image.tags(ns="ENVI").get("bbl")
+    return marks and _entries(marks)
 
 
 def _entries(text: str) -> list[str]:
@@ -109,28 +108,41 @@ def _entries(text: str) -> list[str]:
 def _alpha_band(image) -> int | None:
     """Return the number, from 1, of the band that says where there are data, if there is one.
 
-    Not every program marks it.  A last band of a whole type's largest value and of zeros, where the
-    other bands hold nothing but zero, is one, marked or not.
+    Not every program marks it, and GDAL, when it makes a file of many bands, marks the second one.
+    It is a band of nothing but zeros and a whole type's largest value; one that is not marked is
+    the last, and holds zeros where the other bands do.
     """
     from rasterio.enums import ColorInterp
 
     if image.count < 2:
         return None
     marked = [i for i in image.indexes if image.colorinterp[i - 1] == ColorInterp.alpha]
-    if marked:
+    if image.count <= MOST_COLOUR_BANDS and marked:
         return marked[-1]
-    opaque, transparent, others = None, False, list(image.indexes[:-1])
+    for band in (marked[-1], image.count) if marked else ():
+        if _covers(image, band):
+            return band
+    return image.count if _covers(image, image.count, zero_elsewhere=True) else None
+
+
+def _covers(image, band: int, zero_elsewhere: bool = False) -> bool:
+    """Whether a band holds one opaque value, and zeros elsewhere.
+
+    With `zero_elsewhere` there must be zeros, and nothing but zero in the other bands there.
+    """
+    opaque, transparent = None, False
+    others = [index for index in image.indexes if index != band]
     step = max(1, VALUES_PER_BLOCK // (image.width * image.count))
     for start in range(0, image.height, step):
         window = ((start, min(start + step, image.height)), (0, image.width))
-        last = image.read(image.count, window=window)
-        covered = last != 0
+        values = image.read(band, window=window)
+        covered = values != 0
         if opaque is None and covered.any():
-            opaque = last[covered][0]
-        if covered.any() and (opaque not in OPAQUE or (last[covered] != opaque).any()):
-            return None
+            opaque = values[covered][0]
+        if covered.any() and (opaque not in OPAQUE or (values[covered] != opaque).any()):
+            return False
         if not covered.all():
-            if image.read(others, window=window)[:, ~covered].any():
-                return None
             transparent = True
-    return image.count if transparent and opaque is not None else None
+            if zero_elsewhere and image.read(others, window=window)[:, ~covered].any():
+                return False
+    return opaque is not None and (transparent or not zero_elsewhere)

@@ -1,12 +1,12 @@
 """Labels as a ground truth stores them, made labels 0..C with names."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from common.scenes.nodata import is_nodata
 from common.scenes.scene_file import Description
 from common.system.errors import InputError
 
@@ -74,7 +74,7 @@ def labels_and_classes(description: Description, raw: RawLabels, least: int = 2)
     """
     where, names = f"{raw.path}", description.classes or raw.names
     ignored_labels = (*description.ignored_label, *raw.ignored)
-    ignored = are_ignored(raw.values, ignored_labels)
+    ignored = is_nodata(raw.values, ignored_labels)
     labelled = raw.values[~ignored]
     found = _whole_numbers(where, labelled, ignored_labels)
     if len(found) < least:
@@ -95,14 +95,6 @@ def labels_and_classes(description: Description, raw: RawLabels, least: int = 2)
     labels = np.zeros(raw.values.shape, np.int64)
     labels[~ignored] = np.searchsorted(file_labels, labelled.astype(np.int64)) + 1
     return ClassLabels(labels, names, file_labels, ignored_labels)
-
-
-def are_ignored(values: np.ndarray, ignored_labels: tuple[float, ...]) -> np.ndarray:
-    """Tell which values label nothing: bool, of the same shape; NaN among the labels is NaN."""
-    ignored = np.isin(values, [label for label in ignored_labels if not math.isnan(label)])
-    if any(map(math.isnan, ignored_labels)) and values.dtype.kind == "f":
-        ignored |= np.isnan(values)
-    return ignored
 
 
 def values_in_maps(file_labels: tuple[int, ...]) -> np.ndarray:

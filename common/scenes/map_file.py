@@ -1,11 +1,18 @@
 """A map written at the scene's place on the ground, as GeoTIFF or ENVI file, for GIS programs."""
 
 import contextlib
+import errno
+import functools
+import math
+import os
+import shutil
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -61,6 +68,7 @@ def map_writer(
     shape: tuple[int, int],
     georeference: Georeference,
     legend: Legend | None = None,
+    bands: tuple[str, ...] = (),
 ) -> Iterator[WriteRows]:
     """Write a map at the scene's place, a block of rows at a time.
 
@@ -77,21 +85,33 @@ def map_writer(
     georeference : Georeference
     legend : Legend, optional
         Of a map of classes; one without holds float32 values, NaN where there is none.
+    bands : tuple of str, optional
+        Names of the bands of a map that has several, of float32 values.
 
     Yields
     ------
     callable
-        ``write_rows(start, values)`` with values (n, cols), which become the rows
-        start..start+n-1: labels, 0 or one of the legend's, of the smallest unsigned type that
+        ``write_rows(start, values)`` with values (n, cols), or (n, cols, bands), which become the
+        rows start..start+n-1: labels, 0 or one of the legend's, of the smallest unsigned type that
         holds them in the file; or floats.
+
+    Raises
+    ------
+    OSError
+        The disk is full.
     """
-    writer = _geotiff_map if isinstance(georeference, GeotiffPosition) else _envi_map
     folder = path_stem.parent
     with tempfile.TemporaryDirectory(
         dir=folder, prefix=f"{UNFINISHED}{path_stem.name}."
     ) as temporary:
         stem = Path(temporary, path_stem.name)
-        with writer(stem, shape, georeference, legend) as write_rows:
+        if isinstance(georeference, EnviPosition):
+            writer = _envi_map(stem, shape, georeference, legend, bands)
+        elif bands:
+            writer = _geotiff_bands(stem, shape, georeference, bands)
+        else:
+            writer = _geotiff_map(stem, shape, georeference, legend)
+        with writer as write_rows:
             yield write_rows
         for file in sorted(Path(temporary).iterdir(), reverse=True):  # .img before its .hdr
             put_in_place(file, folder / file.name)
@@ -107,32 +127,10 @@ def _geotiff_map(
 ) -> Iterator[WriteRows]:
     path = Path(f"{stem}.tif")
     rasterio = import_rasterio(path)
-    (rows, cols), dtype, place = shape, _dtype(legend), {}
-    if position.transform is not None:
-        place["transform"] = rasterio.Affine(*position.transform)
-    if position.points:
-        names = ("row", "col", "x", "y", "z")
-        place["gcps"] = [
-            rasterio.control.GroundControlPoint(**dict(zip(names, point, strict=True)))
-            for point in position.points
-        ]
+    dtype = _dtype(legend)
     with rasterio.MemoryFile() as file:  # GDAL does not tell a disk that is full when it closes
-        with warnings.catch_warnings(action="ignore"):
-            image = file.open(
-                driver="GTiff",
-                height=rows,
-                width=cols,
-                count=1,
-                dtype=dtype,
-                nodata=0 if legend else np.nan,
-                crs=position.crs,
-                compress="deflate",
-                bigtiff="if_safer",
-                **place,
-            )
-        with image:
-            if position.rpcs:
-                image.update_tags(ns="RPC", **dict(position.rpcs))
+        nodata = 0 if legend else np.nan
+        with _new_geotiff(file.open, shape, position, dtype=dtype, nodata=nodata) as image:
             if legend:
                 entries = legend.entries
                 if dtype == np.uint8:  # a palette of two bytes is little supported
@@ -142,13 +140,86 @@ def _geotiff_map(
                 image.update_tags(1, **tags)
 
             def write_rows(start: int, values: np.ndarray) -> None:
-                window = ((start, start + len(values)), (0, cols))
+                window = ((start, start + len(values)), (0, shape[1]))
                 image.write(values.astype(dtype), 1, window=window)
 
             yield write_rows
         path.write_bytes(file.getbuffer())
     if legend:
         Path(f"{path}.aux.xml").write_text(_auxiliary_xml(legend), "utf-8")
+
+
+@contextlib.contextmanager
+def _geotiff_bands(
+    stem: Path, shape: tuple[int, int], position: GeotiffPosition, bands: tuple[str, ...]
+) -> Iterator[WriteRows]:
+    """The same of several bands of float32, written to disk, for memory may not hold them.
+
+    What was written is read back, since GDAL does not tell all that a full disk does to it.
+    """
+    path, written = Path(f"{stem}.tif"), []
+    rasterio = import_rasterio(path)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    if shutil.disk_usage(path.parent).free < 4 * math.prod(shape) * len(bands):
+        raise full
+    create = functools.partial(rasterio.open, path, "w")
+    with contextlib.ExitStack() as stack:
+        new = _new_geotiff(create, shape, position, dtype="float32", count=len(bands))
+        image = stack.enter_context(new)
+        for number, name in enumerate(bands, 1):
+            image.set_band_description(number, name)
+
+        def write_rows(start: int, values: np.ndarray) -> None:
+            window = ((start, start + len(values)), (0, shape[1]))
+            by_band = np.ascontiguousarray(np.moveaxis(values, 2, 0), np.float32)
+            written.append((window, zlib.crc32(by_band)))
+            try:
+                image.write(by_band, window=window)
+            except rasterio.errors.RasterioError as error:
+                raise full from error
+
+        yield write_rows
+        try:
+            stack.close()
+            with rasterio.open(path) as image:
+                for window, checksum in written:
+                    if zlib.crc32(np.ascontiguousarray(image.read(window=window))) != checksum:
+                        raise full
+        except rasterio.errors.RasterioError as error:
+            raise full from error
+
+
+@contextlib.contextmanager
+def _new_geotiff(
+    create: Callable, shape: tuple[int, int], position: GeotiffPosition, **of_values
+) -> Iterator[Any]:
+    """Create a GeoTIFF at a place: by `create`, a function of rasterio's."""
+    from rasterio import Affine
+    from rasterio.control import GroundControlPoint
+
+    place = {}
+    if position.transform is not None:
+        place["transform"] = Affine(*position.transform)
+    if position.points:
+        names = ("row", "col", "x", "y", "z")
+        place["gcps"] = [
+            GroundControlPoint(**dict(zip(names, point, strict=True))) for point in position.points
+        ]
+    with warnings.catch_warnings(action="ignore"):
+        image = create(
+            driver="GTiff",
+            height=shape[0],
+            width=shape[1],
+            crs=position.crs,
+            compress="deflate",
+            bigtiff="if_safer",
+            **{"count": 1} | of_values,
+            **place,
+        )
+    with image:
+        if position.rpcs:
+            image.update_tags(ns="RPC", **dict(position.rpcs))
+        yield image
 
 
 def _auxiliary_xml(legend: Legend) -> str:
@@ -184,22 +255,30 @@ def _auxiliary_xml(legend: Legend) -> str:
 
 @contextlib.contextmanager
 def _envi_map(
-    stem: Path, shape: tuple[int, int], position: EnviPosition, legend: Legend | None
+    stem: Path,
+    shape: tuple[int, int],
+    position: EnviPosition,
+    legend: Legend | None,
+    bands: tuple[str, ...],
 ) -> Iterator[WriteRows]:
     (rows, cols), dtype = shape, _dtype(legend)
+    row = cols * max(len(bands), 1) * dtype.itemsize
     header = {
         "description": "{Classification map}" if legend else f"{{{stem.name}}}",
         "samples": cols,
         "lines": rows,
-        "bands": 1,
+        "bands": max(len(bands), 1),
         "header offset": 0,
         "file type": "ENVI Standard",
         "data type": ENVI_TYPES[dtype.name],
-        "interleave": "bsq",
+        "interleave": "bip" if bands else "bsq",
         "byte order": 0,
-        "data ignore value": 0 if legend else "nan",
         **position.fields,
     }
+    if bands:
+        header["band names"] = f"{{{', '.join(map(_in_header, bands))}}}"
+    else:
+        header["data ignore value"] = 0 if legend else "nan"
     if legend and legend.without_gaps:
         names, colours = zip(*legend.without_gaps, strict=True)
         header |= {
@@ -211,10 +290,10 @@ def _envi_map(
     lines = [f"{key} = {value}" for key, value in header.items()]
     Path(f"{stem}.hdr").write_text("\n".join(["ENVI", *lines, ""]), "utf-8")
     with open(f"{stem}.img", "wb") as file:
-        file.truncate(rows * cols * dtype.itemsize)
+        file.truncate(rows * row)
 
         def write_rows(start: int, values: np.ndarray) -> None:
-            file.seek(start * cols * dtype.itemsize)
+            file.seek(start * row)
             file.write(values.astype(dtype.newbyteorder("<")).tobytes())
 
         yield write_rows

@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from common.scenes import hdf5_file
+from common.scenes import hdf5_objects
 from common.scenes.mat_v5 import list_variables, read_variable
 from common.scenes.stored_array import StoredArray
 from common.scenes.variables import arrays, choose
@@ -36,6 +36,7 @@ def open_mat(
 
 
 def _read_v5(path: Path, file, variable: str | None) -> np.ndarray:
+    variable = variable and variable.strip("/").replace("/", ".")  # as in version 7.3
     for with_fields in (False, True):  # of structs, which take time
         variables = {found.name: found for found in list_variables(file, with_fields)}
         shapes = {name: found.shape for name, found in variables.items()}
@@ -47,20 +48,20 @@ def _read_v5(path: Path, file, variable: str | None) -> np.ndarray:
 
 
 def _open_v73(path: Path, variable: str | None, wavelengths: str | None) -> StoredArray:
-    with hdf5_file.open_file(path) as file:
+    with hdf5_objects.open_file(path) as file:
         name = _find_v73(path, file, variable)
-        item = hdf5_file.find_array(path, file, name)
+        item = hdf5_objects.find_array(path, file, name)
         by_matlab = _by_matlab(item)
         centres = None
         if wavelengths is not None:
-            vector = hdf5_file.find_array(path, file, _find_v73(path, file, wavelengths))
-            if vector.size > hdf5_file.LONGEST_LIST:
+            vector = hdf5_objects.find_array(path, file, _find_v73(path, file, wavelengths))
+            if vector.size > hdf5_objects.LONGEST_LIST:
                 raise InputError(f"{path}: '{wavelengths}' is too long for a list of wavelengths")
             centres = vector[()].ravel()
 
         def read(slices: tuple[slice, ...]) -> np.ndarray:
-            with hdf5_file.open_file(path) as file:
-                item = hdf5_file.find_array(path, file, name)
+            with hdf5_objects.open_file(path) as file:
+                item = hdf5_objects.find_array(path, file, name)
                 return item[slices[::-1]].transpose() if by_matlab else item[slices]
 
         shape = item.shape[::-1] if by_matlab else item.shape
@@ -68,7 +69,7 @@ def _open_v73(path: Path, variable: str | None, wavelengths: str | None) -> Stor
 
 
 def _find_v73(path: Path, file: h5py.File, variable: str | None) -> str:
-    shapes = hdf5_file.array_shapes(file, _shape_v73)
+    shapes = hdf5_objects.array_shapes(file, _shape_v73)
     shapes = {name.replace("/", "."): shape for name, shape in shapes.items()}
     name = variable and variable.strip("/").replace("/", ".")
     return choose(path, name, shapes, ".").replace(".", "/")
@@ -87,7 +88,7 @@ def _by_matlab(item: h5py.Dataset) -> bool:
 def _shape_v73(item: object) -> tuple[int, ...] | None:
     """Return the shape as in the program that wrote it, or None of what is no array of numbers."""
     # MATLAB stores text as its character codes, an empty array as its sizes.
-    if not hdf5_file.is_numeric(item) or "MATLAB_empty" in item.attrs:
+    if not hdf5_objects.is_numeric(item) or "MATLAB_empty" in item.attrs:
         return None
     if item.attrs.get("MATLAB_class") == b"char":
         return None

@@ -1,7 +1,8 @@
 """Pixels without data: told from those with, and what is taken for data but cannot be told."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,35 @@ SAMPLE = 1 << 14  # pixels that tell how large values usually are
 # sensor spans (16 bits tell 65,536 levels), and by so much more than any other: what is honest,
 # however skewed, leaves no such gap.
 WILD, GAP = 1e5, 100.0
+MOST_VALUES = 3  # that a message advises to list
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A cube as its file stores it, which is what a scene file's `nodata` speaks of.
+
+    Attributes
+    ----------
+    nodata : NoData
+        What is stated already.
+    value : callable or None
+        ``value(row, col, band)`` is the number in the file; that in the cube if left out.
+    """
+
+    nodata: NoData = None
+    value: Callable[[int, int, int], float] | None = None
+
+    def line_with(self, cube: np.ndarray, places: np.ndarray, first_row: int = 0) -> str:
+        """Return the line of a scene file that says that the values there, too, are no data.
+
+        Places are (n, 3), row, column and band of a cube that is a scene's rows from `first_row`.
+        """
+        values = [
+            self.value(first_row + row, col, band) if self.value else cube[row, col, band]
+            for row, col, band in places.tolist()
+        ]
+        every = [f"{value:.16g}" for value in values_of(self.nodata)] + list(map(str, values))
+        return f"nodata: {every[0]}" if len(every) == 1 else f"nodata: [{', '.join(every)}]"
 
 
 def values_of(nodata: NoData) -> tuple[float, ...]:
@@ -31,6 +61,14 @@ def is_nodata(values: np.ndarray, nodata: NoData) -> np.ndarray:
         for value in values_of(nodata):
             found |= np.isnan(values) if math.isnan(value) else values == value
     return found
+
+
+def beyond(valid_range: tuple[float, float] | None, values: np.ndarray) -> np.ndarray:
+    """Tell which values of an array are smaller or larger than those that are data: bool."""
+    if valid_range is None:
+        return np.zeros(values.shape, bool)
+    with np.errstate(over="ignore"):  # the ends may be beyond the values' type
+        return (values < valid_range[0]) | (values > valid_range[1])
 
 
 def has_data(cube: np.ndarray, nodata: NoData) -> np.ndarray:
@@ -56,6 +94,7 @@ def valid_pixels(
     where: str,
     first_row: int = 0,
     bands: Sequence[int] | None = None,
+    stored: Stored = Stored(),
 ) -> np.ndarray:
     """Like `has_data`, and check that what is data are finite numbers of sensible size.
 
@@ -71,7 +110,8 @@ def valid_pixels(
         largest = cube.dtype.type(min(LARGEST_VALUE, float(np.finfo(cube.dtype).max)))
         wrong = ~((cube <= largest) & (cube >= -largest)) & valid[..., None]
         if wrong.any():
-            row, col, band = np.argwhere(wrong)[0]
+            place = np.argwhere(wrong)[:1]
+            row, col, band = place[0]
             value, values = cube[row, col, band], cube[wrong]
             kinds = {
                 "NaN": np.isnan(values),
@@ -85,35 +125,48 @@ def valid_pixels(
             hint = ""
             if len(bad) <= cube.shape[2] // 2:
                 hint = f", or 'ignored_bands: [{in_words(bad)}]' for there are none in other bands"
+            line = stored.line_with(cube, place, first_row)
             raise InputError(
                 f"{where}: {counts} values in {wrong.any(axis=2).sum()} pixels of rows "
                 f"{first_row} to {last_row}, first {value} at row {first_row + row}, column {col}, "
-                f"band {numbers[band]}; replace them, or write '{_stated(nodata, [value])}' in the "
-                f"scene file to leave out such pixels{hint}"
+                f"band {numbers[band]}; replace them, or write '{line}' in the scene "
+                f"file to leave out such pixels{hint}"
             )
     return valid
 
 
-def check_for_unstated_nodata(key: str, cube: np.ndarray, first_row: int = 0) -> None:
+def check_for_unstated_nodata(
+    key: str,
+    cube: np.ndarray,
+    nodata: NoData,
+    first_row: int = 0,
+    stored: Stored = Stored(),
+) -> None:
     """Raise InputError where pixels hold one negative number in all bands: that is no spectrum.
+
+    Unless it is `nodata`.
 
     Rows are counted from `first_row`, that of the cube's first row in its scene.
     """
     first = cube[..., 0]
-    rows, cols = np.nonzero(first < 0)
+    rows, cols = np.nonzero((first < 0) & ~is_nodata(first, nodata))
     same = (cube[rows, cols] == first[rows, cols, None]).all(axis=1)
     if same.any():
         row, col = rows[same][0], cols[same][0]
-        value = first[row, col].item()
+        line = stored.line_with(cube, np.array([(row, col, 0)]), first_row)
         raise InputError(
             f"{key}: {same.sum()} pixels hold the same negative number in all bands, as at row "
-            f"{first_row + row}, column {col}; write 'nodata: {value}' to leave out such pixels, "
-            f"or 'nodata: null' if these are data"
+            f"{first_row + row}, column {col}; write '{line}' to leave out such pixels"
+            f"{_or_none(stored)}"
         )
 
 
 def check_for_wild_values(
-    where: str, cube: np.ndarray, nodata: NoData, bands: Sequence[int]
+    where: str,
+    cube: np.ndarray,
+    nodata: NoData,
+    bands: Sequence[int],
+    stored: Stored = Stored(),
 ) -> None:
     """Raise InputError where some values are so large that they are no measurement.
 
@@ -145,10 +198,14 @@ def check_for_wild_values(
         [block[(np.abs(pixels[block].astype(float)) > limits).any(axis=1)] for block in blocks]
     )
     wild = np.abs(pixels[places].astype(np.float64)) > limits
-    values, band = np.unique(pixels[places][wild]), wild[0].argmax()
+    values, first = np.unique(pixels[places][wild], return_index=True)
+    found, of_bands = np.argwhere(wild)[first].T
+    rows, cols = np.divmod(places[found], cube.shape[1])
+    band = wild[0].argmax()
     row, col = divmod(int(places[0]), cube.shape[1])
-    cure = f"write '{_stated(nodata, values)}' to leave out such pixels"
-    if len(values) > 3:
+    line = stored.line_with(cube, np.stack([rows, cols, of_bands], axis=1)[:MOST_VALUES])
+    cure = f"write '{line}' to leave out such pixels"
+    if len(values) > MOST_VALUES:
         cure = "replace them"
         if wild.any(axis=0).sum() <= cube.shape[2] // 2:
             numbers = in_words(np.array(bands)[wild.any(axis=0)])
@@ -156,14 +213,13 @@ def check_for_wild_values(
     raise InputError(
         f"{where}: {wild.sum()} values in {len(places)} pixels are more than {WILD:,.0f} times as "
         f"large as others, first {pixels[places[0], band]!s} at row {row}, column {col}, band "
-        f"{bands[band]}; {cure}, or 'nodata: null' if these are data"
+        f"{bands[band]}; {cure}{_or_none(stored)}"
     )
 
 
-def _stated(nodata: NoData, values: Sequence[float]) -> str:
-    """Return the line of a scene file that says that these values, too, are no data."""
-    every = [f"{value:.16g}" for value in values_of(nodata)] + [str(value) for value in values]
-    return f"nodata: {every[0]}" if len(every) == 1 else f"nodata: [{', '.join(every)}]"
+def _or_none(stored: Stored) -> str:
+    """Say what else to write in the scene file, unless it would undo what is stated."""
+    return ", or 'nodata: null' if these are data" if stored.nodata is None else ""
 
 
 def bands_in_words(bands: Sequence[int]) -> str:

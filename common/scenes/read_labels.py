@@ -8,11 +8,12 @@ from PIL import ImageColor
 
 from common.scenes.array_file import ArrayFile, open_array
 from common.scenes.georeference import Raster, check_same_place
-from common.scenes.labels import RawLabels, are_ignored
-from common.scenes.nodata import is_nodata, values_of
+from common.scenes.labels import CUSTOMARY_FILLS, RawLabels
+from common.scenes.nodata import beyond, is_nodata, values_of
 from common.scenes.scene_file import Description, Source
 from common.system.errors import InputError
 
+UNLABELLED_COLOURS = (0x000000, 0xFFFFFF)
 MOST_COLOURS = 5  # of a picture that are listed
 
 
@@ -35,27 +36,42 @@ def read_ground_truth(description: Description, truth: ArrayFile) -> RawLabels:
     layers = truth.read()
     if truth.mask is not None:
         layers[~truth.mask(0, len(layers))] = 0
-    of_one_class = np.isin(layers, (0, 1)).all() and (layers != 0).sum(axis=2).max() < 2
-    if of_one_class:
+    masks = np.isin(layers, (0, 1)).all()
+    if masks and (layers != 0).sum(axis=2).max() < 2:
         return RawLabels(truth.path, _from_layers(description, layers))
-    if truth.shape[2] in (3, 4) and truth.dtype == np.uint8:
-        return RawLabels(truth.path, _from_colours(description, truth.path, layers))
+    picture = None if masks else _picture(layers)
+    if picture is not None:
+        return RawLabels(truth.path, _from_colours(description, truth.path, picture))
     raise InputError(
         f"{truth.path}: the ground truth has {truth.shape[2]} layers; it must be one of labels, a "
-        f"colour picture of 8 bits, or a layer of 0 and 1 for each class"
+        f"colour picture of 8 bits, or a layer of 0 and 1 for each class, one class for a pixel"
     )
+
+
+def _picture(layers: np.ndarray) -> np.ndarray | None:
+    """Return a colour picture (rows, cols, 3 or 4) as numbers 0..255.
+
+    It may be stored as numbers of any type, or from 0 to 1; None where layers are no picture.
+    """
+    if layers.shape[2] not in (3, 4):
+        return None
+    from_0_to_1 = layers.dtype.kind == "f" and layers.max() <= 1
+    colours = layers * 255.0 if from_0_to_1 else layers
+    whole = np.rint(colours)
+    near = np.abs(colours - whole) <= (1e-4 if from_0_to_1 else 0)
+    return whole.astype(np.int64) if (near & (whole >= 0) & (whole <= 255)).all() else None
 
 
 def _two_kinds(description: Description, truth: ArrayFile, values: np.ndarray) -> tuple[str, ...]:
     """Note that 0, which might be a class, and the file's nodata both occur."""
-    zeros = np.count_nonzero(values == 0)
-    empty = np.count_nonzero(is_nodata(values, truth.nodata))
-    if not (zeros and empty) or description.ignored_label != (0,) or truth.nodata == 0:
+    zeros, stated = np.count_nonzero(values == 0), values_of(truth.nodata)
+    empty = np.count_nonzero(is_nodata(values, stated))
+    if not (zeros and empty) or description.ignored_label != (0,) or 0 in stated:
         return ()
-    nodata = f"{truth.nodata:g}"
+    nodata = ", ".join(f"{value:.10g}" for value in stated)
     return (
         f"{truth.path}: {empty} pixels hold its nodata value, {nodata}, and {zeros} hold 0; both "
-        f"are taken as unlabelled; if 0 is a class, write 'ignored_label: {nodata}'",
+        f"are taken as unlabelled; if 0 is a class, write 'ignored_label: []'",
     )
 
 
@@ -74,13 +90,16 @@ def _from_layers(description: Description, layers: np.ndarray) -> np.ndarray:
 def _from_colours(description: Description, path: Path, picture: np.ndarray) -> np.ndarray:
     """Turn a picture (rows, cols, 3 or 4) into labels by the colours of the scene file.
 
-    Black, and what is transparent, is unlabelled.
+    Black and white, unless they are listed, and what is transparent, are unlabelled.
     """
     if description.colours is None:
         raise InputError(
             f"{path}: the ground truth is a colour picture; list the colour of each class, "
             f"\"#rrggbb\" in label order, under 'colours'"
         )
+    twice = [c for c in description.colours if description.colours.count(c) > 1]
+    if twice:
+        raise InputError(f"{path}: 'colours' gives several classes the colour {twice[0]}")
     codes = picture[..., :3].astype(np.int64) @ (1 << 16, 1 << 8, 1)
     if picture.shape[2] == 4:
         codes[picture[..., 3] == 0] = 0
@@ -90,7 +109,7 @@ def _from_colours(description: Description, path: Path, picture: np.ndarray) -> 
     for label, colour in zip(labels, description.colours, strict=False):
         red, green, blue = ImageColor.getrgb(colour)
         values[codes == (red << 16 | green << 8 | blue)] = label
-    strange = (values == 0) & (codes != 0)
+    strange = (values == 0) & ~np.isin(codes, UNLABELLED_COLOURS)
     if strange.any():
         found, counts = np.unique(codes[strange], return_counts=True)
         most = np.argsort(-counts)[:MOST_COLOURS]
@@ -141,13 +160,18 @@ def union_of_split_maps(
     """
     train, test = (read_split_map(name, scene) for name in names)
     in_train, in_test = (
-        ~are_ignored(raw.values, (0, *ignored_labels, *raw.ignored)) for raw in (train, test)
+        ~is_nodata(raw.values, (0, *ignored_labels, *raw.ignored)) for raw in (train, test)
     )
-    wrong = np.count_nonzero(in_train & in_test & (train.values != test.values))
-    if wrong:
+    wrong = in_train & in_test & (train.values != test.values)
+    if wrong.any():
+        held = np.unique([raw.values[wrong] for raw in (train, test)])
+        fills = [label for label in held if label < 0 or label in CUSTOMARY_FILLS]
+        hint = ""
+        if fills:
+            hint = f"; if {fills[0]:g} means unlabelled, write 'ignored_label: [0, {fills[0]:g}]'"
         raise InputError(
-            f"--split {' '.join(names)}: {wrong} pixels have one label in the first map and "
-            f"another in the second"
+            f"--split {' '.join(names)}: {np.count_nonzero(wrong)} pixels have one label in the "
+            f"first map and another in the second{hint}"
         )
     return RawLabels(
         train.path, np.where(in_train, train.values, np.where(in_test, test.values, 0)), (0,)
@@ -157,6 +181,9 @@ def union_of_split_maps(
 def read_unmasked(file: ArrayFile) -> tuple[np.ndarray, tuple[float, ...]]:
     """Read a label map, NaN where the file masks pixels, and which values it says are no labels."""
     values, ignored = file.read(), values_of(file.nodata)
-    if file.mask is None:
+    masked = beyond(file.valid_range, values)
+    if file.mask is not None:
+        masked |= ~file.mask(0, len(values))
+    if not masked.any():
         return values, ignored
-    return np.where(file.mask(0, len(values)), values, math.nan), (math.nan, *ignored)
+    return np.where(masked, math.nan, values), (math.nan, *ignored)

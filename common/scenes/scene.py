@@ -3,34 +3,27 @@
 import hashlib
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from common.scenes.array_file import ArrayFile, axes_that_fit, open_array
-from common.scenes.bands import Bands, every_band, mostly_without_data, nearest_used
+from common.scenes.bands import Bands, every_band, nearest_used
+from common.scenes.colours import bands_to_show, default_colours
 from common.scenes.cube import LEAST_BANDS, Cube, read_cube
 from common.scenes.georeference import Georeference, Raster, check_same_place
 from common.scenes.labels import ClassLabels, RawLabels, labels_and_classes, values_in_maps
+from common.scenes.labels_with_data import labels_with_data
+from common.scenes.likely_fills import likely_fills
 from common.scenes.nodata import (
-    LARGEST_VALUE,
-    VALUES_PER_BLOCK,
     NoData,
+    Stored,
     check_for_unstated_nodata,
     check_for_wild_values,
-    in_words,
-    valid_pixels,
 )
 from common.scenes.read_labels import read_ground_truth, shape_of_labels, union_of_split_maps
-from common.scenes.scene_file import (
-    SCENES,
-    USUAL,
-    Description,
-    bands_to_show,
-    default_colours,
-    describe,
-)
+from common.scenes.scene_file import SCENES, USUAL, Description, describe
 from common.scenes.vector_labels import SUFFIXES, is_vector_file, vector_labels
 from common.system.errors import InputError
 from common.system.files import REPOSITORY
@@ -64,7 +57,9 @@ class Scene:
     nodata : float, tuple of float, or None
         The value of pixels without data, or several; see `valid_pixels`.
     nodata_unstated : bool
-        Whether neither the scene file nor the cube's says if there is such a value.
+        Whether there may be others that nothing states; the scene file can say that there are none.
+    stored : Stored
+        How the file stores what messages are about.
     wavelengths : tuple of float or None
         Band centres of the cube's bands in nm.
     georeference : Georeference or None
@@ -86,6 +81,7 @@ class Scene:
     notes: tuple[str, ...] = ()
     nodata: NoData = None
     nodata_unstated: bool = False
+    stored: Stored = field(default_factory=Stored)
     wavelengths: tuple[float, ...] | None = None
     georeference: Georeference | None = None
     file_labels: tuple[int, ...] = ()
@@ -232,8 +228,10 @@ def _scene(
                 f"of {description.name}?"
             )
         rgb_bands = nearest_used(rgb_bands, bands)
-    if read.nodata_unstated and isinstance(cube, np.ndarray):
-        check_for_unstated_nodata(key, cube)
+    check_values = read.nodata_unstated and isinstance(cube, np.ndarray)
+    if check_values:
+        check_for_unstated_nodata(key, cube, nodata, stored=read.stored)
+        notes += likely_fills(description.cube.path.name, cube, nodata, bands.used, read.stored)
     if labels is None:
         unlabelled = np.broadcast_to(np.int64(0), cube.shape[:2])
         truth = ClassLabels(unlabelled, (), (), description.ignored_label)
@@ -241,12 +239,12 @@ def _scene(
         notes += labels.notes
         least = 2 if isinstance(cube, np.ndarray) else 1
         truth = labels_and_classes(description, labels, least)
-        labelled = truth.labels > 0
-        truth = truth._replace(labels=_labels_with_data(description, truth.labels, read))
-        if lost := np.count_nonzero(labelled) - np.count_nonzero(truth.labels):
-            notes.append(_labels_lost(description, labelled, lost, read))
-    if description.nodata != "none" and key not in SCENES and isinstance(cube, np.ndarray):
-        check_for_wild_values(f"{description.cube.path}", cube, nodata, bands.used)
+        with_data, lost = labels_with_data(description, truth.labels, read)
+        truth = truth._replace(labels=with_data)
+        notes += lost
+    if check_values:
+        where = f"{description.cube.path}"
+        check_for_wild_values(where, cube, nodata, bands.used, read.stored)
     colours = description.colours or default_colours(len(truth.names))
     if len(colours) != len(truth.names) and truth.names:
         raise InputError(
@@ -266,65 +264,12 @@ def _scene(
         notes=tuple(notes),
         nodata=nodata,
         nodata_unstated=read.nodata_unstated,
+        stored=read.stored,
         wavelengths=read.wavelengths,
         georeference=read.georeference,
         file_labels=truth.file_labels,
         ignored_labels=truth.ignored_labels,
     )
-
-
-def _labels_with_data(description: Description, labels: np.ndarray, read: Cube) -> np.ndarray:
-    """Return the ground truth, 0 where the cube holds no data, which is read in blocks of rows."""
-    cube, nodata, where = read.values, read.nodata, str(description.cube.path)
-    if nodata is None and not isinstance(cube, np.ndarray):
-        return labels  # nothing to leave out; what is not finite is noticed when it is used
-    rows, cols, bands = cube.shape
-    step, with_data = max(1, VALUES_PER_BLOCK // (cols * bands)), labels.copy()
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
-        block = cube[start:stop] if isinstance(cube, np.ndarray) else cube.read_rows(start, stop)
-        valid = valid_pixels(block, nodata, where, start, read.bands.used)
-        with_data[start:stop][~valid] = 0
-    least = 2 if isinstance(cube, np.ndarray) else 1
-    if len(np.unique(with_data[with_data > 0])) < least:
-        raise InputError(
-            f"{where}: pixels with data are labelled with fewer than {least} classes; check "
-            f"'nodata'{_bands_to_ignore(labels > 0, read)}"
-        )
-    labels = with_data
-    if isinstance(cube, np.ndarray) and not _varies(cube, labels > 0):
-        raise InputError(
-            f"{description.cube.path}: all labelled pixels have the same spectrum; nothing to learn"
-        )
-    return labels
-
-
-def _labels_lost(description: Description, labelled: np.ndarray, lost: int, read: Cube) -> str:
-    """Say how many labelled pixels hold no data."""
-    hint = ""
-    if 2 * lost > np.count_nonzero(labelled):
-        hint = _bands_to_ignore(labelled, read)
-    return (
-        f"{description.cube.path.name}: {lost} of {np.count_nonzero(labelled)} labelled pixels are "
-        f"without data and left out{hint}"
-    )
-
-
-def _bands_to_ignore(pixels: np.ndarray, read: Cube) -> str:
-    """Name the bands without which most of some pixels, bool (rows, cols), would have data."""
-    if not isinstance(read.values, np.ndarray):
-        return ""
-    bands = mostly_without_data(read.values, read.nodata, pixels)
-    if not 0 < len(bands) <= read.values.shape[2] // 2:
-        return ""
-    numbers = in_words(np.array(read.bands.used)[bands])
-    return f", or leave out bands that have none: 'ignored_bands: [{numbers}]'"
-
-
-def _varies(cube: np.ndarray, pixels: np.ndarray) -> bool:
-    """Whether some band differs between pixels, by enough to be squared; one look does mostly."""
-    bands = (cube[..., band][pixels] for band in range(cube.shape[2]))
-    return any(float(values.max()) - float(values.min()) > 1 / LARGEST_VALUE for values in bands)
 
 
 def _check_shapes(
@@ -340,7 +285,7 @@ def _check_shapes(
         hint = "they must have the same rows and columns"
         if axes := axes_that_fit(cube, labels, description.axes):
             order = ["its bands come first", "its bands lie between", "one of them is transposed"]
-            hint = f"{order[axes.index('bands')]}; 'axes: [{', '.join(axes)}]' reads the cube so"
+            hint += f"; if {order[axes.index('bands')]}, write 'axes: [{', '.join(axes)}]'"
         raise InputError(
             f"{where}, {description.ground_truth.path}: cube and ground truth do not fit: the cube "
             f"is {size} (rows × cols × bands), the ground truth {truth}; {hint}"

@@ -23,12 +23,14 @@ class StoredArray:
         ``read(slices)``, one slice for each axis, returns that part of the array.
     wavelengths : sequence of numbers or text, or None
         Band centres as the file states them, in `wavelength_unit`.
-    bad_bands : tuple of int
-        Bands that the file marks bad.
+    good_bands : sequence of numbers or text, or None
+        0 for each band that the file marks bad; ENVI calls this `bbl`, although 1 is good in it.
     nodata : tuple of float
         Values that stand for no data.
     scale, offset : float, or one for each band
         What is measured is ``stored * scale + offset``.
+    valid_range : tuple of float or None
+        The smallest and the largest stored value that are data.
     mask : callable or None
         ``mask(start, stop)`` tells which pixels of rows start..stop-1 hold data, bool (rows, cols).
     georeference : Georeference or None
@@ -41,21 +43,11 @@ class StoredArray:
     read: ReadSlices
     wavelengths: Sequence[float | str] | None = None
     wavelength_unit: str | None = None
-    bad_bands: tuple[int, ...] = ()
+    good_bands: Sequence[float | str] | None = None
     nodata: tuple[float, ...] = ()
     scale: float | tuple[float, ...] = 1.0
     offset: float | tuple[float, ...] = 0.0
+    valid_range: tuple[float, float] | None = None
     mask: Callable[[int, int], np.ndarray] | None = None
     georeference: Georeference | None = None
     notes: tuple[str, ...] = ()
-
-
-def bands_marked_bad(good: Sequence[float | str]) -> tuple[int, ...]:
-    """Return the bands whose entry is 0 in a list of good bands; none where these are no numbers.
-
-    ENVI calls such a list `bbl`, bad bands list, although 1 is good in it.
-    """
-    try:
-        return tuple(band for band, value in enumerate(good) if float(value) == 0)
-    except (TypeError, ValueError):
-        return ()

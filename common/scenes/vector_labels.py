@@ -113,7 +113,7 @@ def _libraries(path: Path) -> tuple[ModuleType, ModuleType, ModuleType]:
     """Return what vector labels need and is installed only on request."""
     try:
         import pyogrio
-        import rasterio
+        import rasterio.features
         import shapely
     except ImportError as error:
         raise InputError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import sys
@@ -54,6 +55,12 @@ def write_file(path: Path, content: bytes | str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)  # gone if interrupted just after the replacement
         raise
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

@@ -21,6 +21,10 @@ DISTINGUISHING = {
     "input": "{} input",
     "recipe": "{} recipe",
     "preprocess": "{} preprocessing",
+    "components": "{} components",
+    "fit_on": "fitted on {}",
+    "class_weights": "class weights {}",
+    "start_from": "started from {}",
     "precision": "{}",
     "split": "{} split",
     "per_class": "{} per class",
@@ -36,6 +40,9 @@ DISTINGUISHING = {
     "seed": "seed {}",
     "iter": "{} iterations",
 }
+
+# What networks did that were trained before there were these flags.
+BEFORE_THE_FLAG = {"preprocess": "pca", "fit_on": "scene", "class_weights": "none"}
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,9 @@ def read_method(directory: Path) -> Method:
 
 def _from_report(directory: Path, report: dict) -> Method:
     report = with_all_figures(report)
-    settings = {"recipe": "paper"} | (report.get("trained_with") or report["settings"])
+    settings = report.get("trained_with") or report["settings"]
+    of_network = settings.get("epoch") is not None
+    settings = {"recipe": "paper"} | (BEFORE_THE_FLAG if of_network else {}) | settings
     settings["precision"] = report["environment"].get("precision", "fp32")
     split = report["split"]
     if "split" in settings:

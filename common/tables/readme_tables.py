@@ -10,17 +10,22 @@ import statistics
 import sys
 from pathlib import Path
 
+import yaml
+
 from common.recipe import with_recipe
 from common.reporting.report import report_text, split_count
 from common.settings import Settings
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import REPOSITORY, check_is_file, write_file
+from common.tables.study_table import Published, Row, comparison_table
+from common.tables.table_formats import markdown
 
 FILES = {  # the file that holds each table, or passage with figures
     "headline": "README.md",
     "warning": "README.md",
     "results": "docs/results.md",
     "splits": "docs/splits.md",
+    "compared": "docs/compared-systems.md",
     "speed": "docs/speed.md",
     "reliability": "docs/reliability.md",
 }
@@ -32,6 +37,11 @@ HEADLINE = {  # results directory → what the README calls it, and its command
     "IN_SSRN_fast": ("SSRN, fast", f"{SSRN} --recipe fast"),
     "IN_SVM": ("SVM on single spectra", "baselines/SVM.py -d IN"),
 }
+COMPARED = {  # method of studies/ssrn_paper_fast.yaml → results directory
+    "SVM": "IN_SVM_patch_20",
+    **{name: f"IN_{name}_fast_20" for name in ("SAE", "CNN", "CNNL", "SPA", "SPC", "SSRN")},
+}
+AUTHORS = {"SSRN, Keras form": "IN_SSRNKeras_authors", "SSRN": "IN_SSRN_authors"}
 BEGIN = "<!-- {}: written by python -m common readme -->"
 END = "<!-- {}: end -->"
 COLUMNS = (
@@ -116,16 +126,15 @@ def warning(reports: dict[str, dict]) -> str:
 
 
 def results_table(reports: dict[str, dict]) -> str:
-    """Markdown table of the reports on random splits."""
-    reports = {name: r for name, r in reports.items() if r["settings"]["split"] == "random"}
+    """Markdown table of the reports on random splits, those by the rule of SSRN's authors last."""
     rows = []
-    for name, report in reports.items():
+    for name, report in _on_splits(reports, "random", "authors"):
         split, epochs = report["split"], report["epochs_run"]
         labelled = split["train"] + split["val"] + split["test"]
         shown = ", ".join(map(str, epochs))
         rows.append(
             [
-                _network(report),
+                _network(report, ("input", "split")),
                 report["dataset"],
                 f"{split_count(split, 'train')} of {labelled}",
                 report["environment"].get("precision", "fp32"),
@@ -138,13 +147,44 @@ def results_table(reports: dict[str, dict]) -> str:
     return _markdown(COLUMNS, rows, words=4)
 
 
+def _on_splits(reports: dict[str, dict], *splits: str) -> list[tuple[str, dict]]:
+    """Names and reports of the runs on these splits, one split after the other."""
+    return [
+        (name, report)
+        for split in splits
+        for name, report in reports.items()
+        if report["settings"]["split"] == split
+    ]
+
+
+def compared_tables(published: Path) -> str:
+    """Markdown tables of the systems of the SSRN paper beside its figures, and its authors' run."""
+    study = yaml.safe_load((REPOSITORY / "studies" / "ssrn_paper_fast.yaml").read_text("utf-8"))
+    figures = study["published"]["IN"]
+
+    def row(method: str, name: str, theirs: tuple) -> Row:
+        there = (published / name / "report.json").is_file()
+        return Row(method, "", published / name, "" if there else f"no {name}", theirs)
+
+    rows = [row(method, name, tuple(figures[method])) for method, name in COMPARED.items()]
+    maps = Published(study["published"]["source"], study["published"]["pixels"])
+    authors = [row(method, name, (99.44, None, None)) for method, name in AUTHORS.items()]
+    record = Published("the authors' record of one run")
+    return markdown(
+        [
+            comparison_table(study["name"], "IN", rows, maps),
+            comparison_table("The protocol of SSRN's authors", "IN", authors, record),
+        ]
+    ).strip()
+
+
 def splits_table(reports: dict[str, dict]) -> str:
     """Markdown table of the SVM and the networks in the fast recipe, one split after the other."""
     rows = []
     for name, report in reports.items():
-        if report["settings"].get("recipe", "paper") in (None, "fast"):
+        split = report["settings"]["split"]
+        if report["settings"].get("recipe", "paper") in (None, "fast") and split != "authors":
             leaks = report["split"]["test_patches_with_training_pixels"]
-            split = report["settings"]["split"]
             row = [
                 f"`{split if isinstance(split, str) else ' '.join(split)}`",
                 _network(report),
@@ -168,14 +208,14 @@ def reliability_table(figures: dict) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, *lines])
 
 
-def _network(report: dict) -> str:
-    """The network, with the flags that are not its defaults."""
+def _network(report: dict, further: tuple[str, ...] = ()) -> str:
+    """The network, with the flags that are not its defaults, `further` ones among them."""
     settings = report["settings"]
     recipe = settings.get("recipe", "paper")
-    usual = with_recipe(Settings(model=report["model"]), recipe or "paper")
+    usual = with_recipe(Settings(model=report["model"], input="spectrum"), recipe or "paper")
     flags = [
         f"--{name.replace('_', '-')} {settings[name]}"
-        for name in ("attention", "optimizer", "lr", "lr_decay", "per_class")
+        for name in ("attention", "optimizer", "lr", "lr_decay", "per_class", *further)
         if settings.get(name) not in (None, getattr(usual, name))  # None: the model has no such
     ]
     if recipe not in (None, "paper"):
@@ -265,6 +305,7 @@ def made_tables(reports: dict[str, dict]) -> dict[str, str]:
         "warning": warning(reports),
         "results": results_table(reports),
         "splits": splits_table(reports),
+        "compared": compared_tables(REPOSITORY / "results" / "published"),
         "speed": speed.read_text("utf-8").strip(),
         "reliability": reliability_table(json.loads(faults.read_text("utf-8"))),
     }

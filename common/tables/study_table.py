@@ -11,15 +11,21 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from common.reporting.figures import STYLE, class_handles, encoded, numbered_names
-from common.reporting.pictures import colour_labels
-from common.reporting.read_results import read_outcome
+from common.reporting.figures import STYLE, class_handles, encoded, map_panels, numbered_names
+from common.reporting.metrics import Scores, confusion_matrix, scores
+from common.reporting.read_results import Outcome, read_outcome
+from common.reporting.report import numbers_in_maps
+from common.scenes.labels import class_numbers
 from common.system.files import write_file
 from common.tables.methods import read_method
 from common.tables.paper_table import accuracies_csv, method_tables
 from common.tables.table_formats import NONE, Table, csv_text, latex, markdown
 
 FIGURES = {"oa": "OA %", "aa": "AA %", "kappa": "κ × 100"}
+PIXELS = {  # whose figures were published, and stand beside them
+    "test": "test pixels",
+    "labelled": "all labelled pixels, those trained on included, as in the published figures",
+}
 TEMPLATE = Path(__file__).with_name("study.html.jinja")
 PANELS_ACROSS = 5
 
@@ -49,40 +55,57 @@ class Row:
     published: tuple[float | None, float | None, float | None] = (None, None, None)
 
 
-def write_study(out: Path, name: str, source: str, scenes: dict[str, list[Row]]) -> None:
+@dataclass(frozen=True)
+class Published:
+    """What the published figures are.
+
+    Attributes
+    ----------
+    source : str
+        Where they are from.
+    pixels : str
+        One of `PIXELS`: what is computed over the same is set beside them.
+    """
+
+    source: str = ""
+    pixels: str = "test"
+
+
+def write_study(out: Path, name: str, published: Published, scenes: dict[str, list[Row]]) -> None:
     """Write what came of a study: ``table.md``, ``.tex``, ``.csv``, figures and ``study.html``.
 
     Parameters
     ----------
-    name, source : str
-        The study's, and where the published figures are from.
+    name : str
+        The study's.
+    published : Published
     scenes : dict
         Rows by the scene's key.
     """
     tables = []
     for scene, rows in scenes.items():
-        tables.append(comparison_table(name, scene, rows))
+        tables.append(comparison_table(name, scene, rows, published))
         if done := [row for row in rows if not row.absent]:
             methods = _methods(done)
             tables += method_tables(methods)
             write_file(out / f"{scene}_classes.csv", accuracies_csv(methods))
     write_file(out / "table.md", markdown(tables))
     write_file(out / "table.tex", latex(tables))
-    write_file(out / "table.csv", comparison_csv(scenes))
+    write_file(out / "table.csv", comparison_csv(scenes, published.pixels))
     figures = {}
     for scene, rows in scenes.items():
         if (figure := maps_figure([row for row in rows if not row.absent])) is not None:
             figures[scene] = encoded(figure, "png", {"Software": None})
             write_file(out / f"{scene}_maps.png", figures[scene])
             write_file(out / f"{scene}_maps.pdf", encoded(figure, "pdf", {"CreationDate": None}))
-    write_file(out / "study.html", page(name, source, tables, figures, scenes))
+    write_file(out / "study.html", page(name, published.source, tables, figures, scenes))
 
 
 def _methods(rows: Sequence[Row]) -> list:
     return [read_method(row.directory).named(row.method) for row in rows]
 
 
-def figures_of(row: Row) -> dict[str, tuple[float, float]] | None:
+def figures_of(row: Row, pixels: str) -> dict | None:
     """Mean and standard deviation of OA, AA and kappa in per cent; None for a run not made."""
     if row.absent:
         return None
@@ -91,45 +114,67 @@ def figures_of(row: Row) -> dict[str, tuple[float, float]] | None:
     for figure in FIGURES:
         mean, std = report[f"{figure}_mean"], report[f"{figure}_std"]
         found[figure] = (np.nan, np.nan) if mean is None else (100 * mean, 100 * std)
+    if pixels == "labelled":
+        of_maps = scores_of_maps(read_outcome(row.directory))
+        for figure in FIGURES:
+            values = [100 * getattr(result, figure) for result in of_maps]
+            found[figure] = (np.mean(values), np.std(values)) if values else (np.nan, np.nan)
     return found | {"iterations": len(report["oa"]), "seconds": report["train_seconds"]}
 
 
-def comparison_table(name: str, scene: str, rows: Sequence[Row]) -> Table:
+def scores_of_maps(outcome: Outcome) -> list[Scores]:
+    """Scores of each iteration's map over all labelled pixels; none where not all are mapped."""
+    if outcome.ground_truth is None or len(outcome.classified) < len(outcome.iterations):
+        return []
+    values = np.array([0, *numbers_in_maps(outcome.report)])
+    truth = class_numbers(np.asarray(outcome.ground_truth), values).astype(np.int64)
+    labelled, found = truth > 0, []
+    for iteration in outcome.classified:
+        label_map = class_numbers(np.asarray(iteration.label_map), values).astype(np.int64)
+        if not label_map[labelled].all():
+            return []
+        confusion = confusion_matrix(truth[labelled], label_map[labelled], len(values) - 1)
+        found.append(scores(confusion))
+    return found
+
+
+def comparison_table(name: str, scene: str, rows: Sequence[Row], published: Published) -> Table:
     """OA, AA and kappa of every method, the published ones and the differences."""
     header = ["method"]
     for title in FIGURES.values():
         header += [title, "published", "difference"]
     cells = []
     for row in rows:
-        found = figures_of(row)
+        found = figures_of(row, published.pixels)
         line = [row.method if found else f"{row.method}: not run: {row.absent}"]
-        for figure, published in zip(FIGURES, row.published, strict=True):
+        for figure, theirs in zip(FIGURES, row.published, strict=True):
             mean, std = found[figure] if found else (np.nan, np.nan)
             spread = f" ± {std:.2f}" if found and found["iterations"] > 1 else ""
             line.append(NONE if np.isnan(mean) else f"{mean:.2f}{spread}")
-            line.append(NONE if published is None else f"{published:.2f}")
-            known = published is not None and not np.isnan(mean)
-            line.append(f"{mean - published:+.2f}".replace("-", "−") if known else NONE)
+            line.append(NONE if theirs is None else f"{theirs:.2f}")
+            known = theirs is not None and not np.isnan(mean)
+            line.append(f"{mean - theirs:+.2f}".replace("-", "−") if known else NONE)
         cells.append(line)
     several = any(" ± " in cell for line in cells for cell in line[1:])
     spread = ", mean ± standard deviation over iterations" if several else ""
     return Table(
-        caption=f"{name}: {scene}{spread}.",
+        caption=f"{name}: {scene}, {PIXELS[published.pixels]}{spread}.",
         header=header,
         rows=cells,
         align="l" + "rrr" * len(FIGURES),
+        notes=[f"Published: {published.source}."] if published.source else [],
     )
 
 
-def comparison_csv(scenes: dict[str, list[Row]]) -> str:
+def comparison_csv(scenes: dict[str, list[Row]], pixels: str) -> str:
     """The same as plain numbers, all scenes together, with training seconds and the commands."""
-    header = ["scene", "method"]
+    header = ["scene", "method", "pixels"]
     for figure in FIGURES:
         header += [figure, f"{figure}_std", f"{figure}_published"]
     lines = []
     for scene, rows in scenes.items():
         for row in rows:
-            found, line = figures_of(row), [scene, row.method]
+            found, line = figures_of(row, pixels), [scene, row.method, pixels]
             for figure, published in zip(FIGURES, row.published, strict=True):
                 numbers = found[figure] if found else (np.nan, np.nan)
                 line += [None if np.isnan(number) else f"{number:.4f}" for number in numbers]
@@ -145,14 +190,14 @@ def maps_figure(rows: Sequence[Row]) -> Figure | None:
     outcomes = {name: found for name, found in outcomes.items() if found.classified}
     if not outcomes:
         return None
-    first = next(iter(outcomes.values()))
-    panels = {"false colour": first.false_colour}
-    if first.ground_truth is not None:
-        panels["ground truth"] = colour_labels(np.asarray(first.ground_truth), first.colours)
+    panels, first = {}, next(iter(outcomes.values()))
     for name, outcome in outcomes.items():
-        label_map = np.asarray(outcome.classified[0].label_map)
-        title = f"{name}, {100 * outcome.report['oa'][0]:.2f} %" if outcome.report["oa"] else name
-        panels[title] = colour_labels(label_map, outcome.colours)
+        shown, report = map_panels(outcome), outcome.report
+        for title in ("false colour", "ground truth"):
+            if title in shown:
+                panels.setdefault(title, shown[title])
+        title = f"{name}, {100 * report['oa'][0]:.2f} %" if report["oa"] else name
+        panels[title] = shown["classification"]
     return _side_by_side(panels, numbered_names(first), first.colours)
 
 
@@ -162,7 +207,7 @@ def _side_by_side(
     rows, cols = next(iter(panels.values())).shape[:2]
     across = min(len(panels), PANELS_ACROSS)
     down = -(-len(panels) // across)
-    legend = -(-len(names) // 4)
+    legend = -(-len(colours) // 4)
     height = down * (7.2 / across * rows / cols + 0.25) + 0.16 * legend
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, min(height, 9.5)), layout="constrained")

@@ -27,6 +27,9 @@ class Trained:
     seconds : float
         Wall time of training, validation included, compilation of kernels not; over all processes
         that an interrupted training took.
+    probabilities : callable, optional
+        Given flat pixel indices, returns float32 (pixels, C): how probable it thinks each class.
+        None of a classifier that knows no probabilities.
     inspect : callable
         Given flat pixel indices and their labels, returns arrays by name that tell how the
         classifier came to its results, for ``attention.npz``.
@@ -35,6 +38,7 @@ class Trained:
     classify: Classify
     epochs: int
     seconds: float
+    probabilities: Callable[[np.ndarray], np.ndarray] | None = None
     inspect: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]] = field(
         default=lambda pixels, labels: {}
     )
@@ -62,6 +66,7 @@ class Classifier(Protocol):
     """A classifier of one scene, made by calling its class with (settings, scene)."""
 
     environment: dict  # what `describe_environment` gave, and the precision
+    facts: dict  # further keys of ``report.json``
     cost: Cost
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:

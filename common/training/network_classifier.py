@@ -6,7 +6,9 @@ import functools
 import inspect
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from torch import nn
 from common.fast import prepare, use_fast_form
 from common.recipe import Recipe, half_width, recipe_of
 from common.samples.patches import Patches
-from common.samples.preprocess import PREPROCESSINGS, Preprocessing
+from common.samples.preprocess import Preprocessing, fit_preprocessing, pixels_of
 from common.scenes.nodata import check_for_unstated_nodata, has_data, valid_pixels
 from common.scenes.scene import Scene
 from common.settings import Settings
@@ -31,17 +33,25 @@ from common.training.attention_maps import weights_per_class
 from common.training.checkpoint import Checkpoint
 from common.training.classifier import Task, Trained
 from common.training.cost import network_cost
-from common.training.history import Epoch, read_pretraining_seconds, write_history
-from common.training.predict import classify
+from common.training.history import read_pretraining_seconds, write_history
+from common.training.predict import classify, probabilities
 from common.training.pretraining import pretrain
 from common.training.progress import epoch_progress
+from common.training.start_from import begin_with, read_start
 from common.training.train import Data, DivergenceError, Training, run, run_side_by_side
 from common.training.weights_file import Weights, save_weights
 
 SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
 FARTHEST = 1e10  # standard deviations of a component: nothing can be learnt of what lies beyond
 TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "preprocess")
-TRAINING_FLAGS += ("patch",)
+TRAINING_FLAGS += ("patch", "components", "fit_on", "class_weights")
+
+
+class Seen(NamedTuple):
+    """What a network sees of the scene: the preprocessing that was fitted, and patches of it."""
+
+    preprocessing: Preprocessing
+    patches: Patches
 
 
 class NetworkClassifier:
@@ -63,24 +73,25 @@ class NetworkClassifier:
     """
 
     def __init__(self, network: type[nn.Module], settings: Settings, scene: Scene) -> None:
-        device = choose_device(settings.device)
-        rows, _, bands = scene.cube.shape
+        self.device = choose_device(settings.device)
         check_patch(settings.patch, scene, network)
         check_preprocess(settings, network)
         make_deterministic()
-        self.settings, self.scene = settings, scene
-        fit = PREPROCESSINGS[settings.preprocess]
-        self.preprocessing = fit(scene.cube, has_data(scene.cube, scene.nodata))
-        self.patches = scene_patches(
-            scene, slice(0, rows), settings.patch, device, self.preprocessing
-        )
-        self.environment = network_environment(settings, device)
+        self.settings, self.scene, self.network = settings, scene, network
+        self.environment = network_environment(settings, self.device)
+        bands = settings.components or scene.cube.shape[2]
         self.arguments = {"bands": bands, "classes": scene.classes} | settings.network_arguments()
         if "patch_size" in inspect.signature(network).parameters:  # it is made for one size
             self.arguments["patch_size"] = 2 * settings.patch + 1
-        self.network = network
+        if settings.components is not None:
+            check_network_takes(network, self.arguments, settings, scene.cube.shape[2])
         self.cost = network_cost(network, self.arguments, settings.patch)
-        self.recipe = fitting_recipe(settings, network, self.arguments, self.patches)
+        self.recipe = fitting_recipe(settings, network, self.arguments)
+        self.start = read_start(settings, network, self.arguments, scene)
+        self.facts = {} if self.start is None else {"started_from": self.start.origin}
+        self.seen_by_all = None  # with --fit-on train each network sees the scene otherwise
+        if settings.fit_on == "scene":
+            self.seen_by_all = self._seen(has_data(scene.cube, scene.nodata))
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Train with the settings; write ``history.csv`` and ``weights.pt``.
@@ -93,36 +104,49 @@ class NetworkClassifier:
             When the task's result is asked for.  The files then hold the best epoch until it did,
             if there was one.
         """
-        together = side_by_side(self.patches.spectra.device)
+        together = side_by_side(self.device)
         for first in range(0, len(tasks), together):
             yield from self._fit_together(tasks[first : first + together])
 
+    def _seen(self, pixels: np.ndarray) -> Seen:
+        """Fit the preprocessing on some pixels, bool (rows, cols), and apply it to the scene."""
+        scene, rows = self.scene, slice(0, len(self.scene.labels))
+        fitted = fit_preprocessing(self.settings, scene.cube, pixels)
+        return Seen(fitted, scene_patches(scene, rows, self.settings.patch, self.device, fitted))
+
     def _fit_together(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Train several networks at once, or one."""
+        shape = self.scene.labels.shape
+        seen = [self.seen_by_all or self._seen(pixels_of(task.split, shape)) for task in tasks]
         with contextlib.ExitStack() as bars:
-            trainings = [self._training(task, bars) for task in tasks]
+            trainings = [
+                self._training(task, of_task.patches, bars)
+                for task, of_task in zip(tasks, seen, strict=True)
+            ]
             ends = run_side_by_side(trainings) if len(trainings) > 1 else [run(trainings[0])]
         results = [
-            self._result(task, training, end)
-            for task, training, end in zip(tasks, trainings, ends, strict=True)
+            self._result(task, training, of_task.preprocessing, end)
+            for task, training, of_task, end in zip(tasks, trainings, seen, ends, strict=True)
         ]
         for result in results:
             if isinstance(result, DivergenceError):
                 raise result
             yield result
 
-    def _training(self, task: Task, bars: contextlib.ExitStack) -> Training:
+    def _training(self, task: Task, patches: Patches, bars: contextlib.ExitStack) -> Training:
         """Make a network and all that its training needs."""
         torch.manual_seed(task.seed)
-        model = build(self.network, self.arguments, self.environment["precision"], self.patches)
-        if hasattr(model, "autoencoders"):
-            pixels = torch.from_numpy(task.split.train).to(self.patches.spectra.device)
-            spectra = self.patches.spectra[self.patches.positions(pixels)]
+        model = build(self.network, self.arguments, self.environment["precision"], patches)
+        if self.start is not None:
+            begin_with(model, self.start)
+        elif hasattr(model, "autoencoders"):
+            pixels = torch.from_numpy(task.split.train).to(self.device)
+            spectra = patches.spectra[patches.positions(pixels)]
             pretrain(model, spectra, self.settings, task.seed, task.title, task.directory)
         show = bars.enter_context(epoch_progress(task.title, self.settings, self.recipe))
         return Training(
             model,
-            Data(self.patches, self.scene.labels.ravel(), task.split),
+            Data(patches, self.scene.labels.ravel(), task.split),
             self.settings,
             task.seed,
             show,
@@ -131,37 +155,41 @@ class NetworkClassifier:
         )
 
     def _result(
-        self, task: Task, training: Training, end: DivergenceError | None
+        self,
+        task: Task,
+        training: Training,
+        preprocessing: Preprocessing,
+        end: DivergenceError | None,
     ) -> Trained | DivergenceError:
         """Keep what a training gave; return what ended it before its time, if that is so."""
         progress = training.progress
         if progress.best_weights is not None:
             training.model.load_state_dict(progress.best_weights)
-            self._keep(task, training.model, progress.history)
+            write_history(task.directory, progress.history)
+            weights = self._weights(training.model, task, preprocessing)
+            save_weights(task.directory / "weights.pt", weights)
         if end is not None:
             return end
+        used = training.model, training.patches
         pretraining = read_pretraining_seconds(task.directory)
         return Trained(
-            functools.partial(classify, training.model, self.patches),
+            functools.partial(classify, *used),
             len(progress.history),
             pretraining + sum(epoch.seconds for epoch in progress.history),
-            functools.partial(weights_per_class, training.model, self.patches, self.scene.classes),
+            probabilities=functools.partial(probabilities, *used, self.scene.classes),
+            inspect=functools.partial(weights_per_class, *used, self.scene.classes),
         )
 
     def _checkpoint(self, task: Task) -> Checkpoint:
         """Return where this training is kept, and is read from if it was interrupted."""
         flags = {name: getattr(self.settings, name) for name in TRAINING_FLAGS}
         flags["recipe"] = dataclasses.asdict(self.recipe)
+        flags["start_from"] = self.start and self.start.origin["sha256"]
         precision = self.environment["precision"]
         identity = [flags, self.arguments, task.seed, task.split.sha256(), precision]
         return Checkpoint(task.directory, json.dumps(identity))
 
-    def _keep(self, task: Task, model: nn.Module, history: list[Epoch]) -> None:
-        """Write what training gave."""
-        write_history(task.directory, history)
-        save_weights(task.directory / "weights.pt", self._weights(model, task))
-
-    def _weights(self, model: nn.Module, task: Task) -> Weights:
+    def _weights(self, model: nn.Module, task: Task, preprocessing: Preprocessing) -> Weights:
         """Bundle a trained network with all that is needed to use it."""
         scene = self.scene
         return Weights(
@@ -179,7 +207,7 @@ class NetworkClassifier:
             scene_shape=list(scene.cube.shape),
             labels_sha256=scene.labels_sha256(),
             split=task.split,
-            preprocessing=self.preprocessing,
+            preprocessing=preprocessing,
             state=model.state_dict(),
         )
 
@@ -254,18 +282,16 @@ def scene_patches(
 
     cube = scene.read_rows(rows.start, rows.stop)
     if scene.nodata_unstated:
-        check_for_unstated_nodata(scene.key, cube, rows.start)
-    valid_pixels(cube, scene.nodata, scene.source, rows.start, scene.bands.used)
+        check_for_unstated_nodata(scene.key, cube, scene.nodata, rows.start, scene.stored)
+    valid_pixels(cube, scene.nodata, scene.source, rows.start, scene.bands.used, scene.stored)
     return Patches.of_cube(cube, half_width, device, preprocess)
 
 
-def fitting_recipe(
-    settings: Settings, network: type[nn.Module], arguments: dict, patches: Patches
-) -> Recipe:
+def fitting_recipe(settings: Settings, network: type[nn.Module], arguments: dict) -> Recipe:
     """Return the recipe; where the network takes none of its smaller patches, without these."""
     recipe = recipe_of(settings)
     first = half_width(settings, recipe, 1)
-    if first == settings.patch or takes_patches(network, arguments, patches, first):
+    if first == settings.patch or takes_patches(network, arguments, first):
         return recipe
     print(
         f"--recipe {settings.recipe}: {settings.model} takes no patches of -p {first}, so that all "
@@ -275,15 +301,32 @@ def fitting_recipe(
     return dataclasses.replace(recipe, small_patches=0.0)
 
 
-def takes_patches(
-    network: type[nn.Module], arguments: dict, patches: Patches, half_width: int
-) -> bool:
-    """Whether a network maps patches of another width than its own to logits."""
-    two = patches.gather(torch.arange(2, device=patches.spectra.device), None, half_width).cpu()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        model = network(**arguments).eval()
+def check_network_takes(
+    network: type[nn.Module], arguments: dict, settings: Settings, bands: int
+) -> None:
+    """Raise InputError where the components are too few for a network, as for a convolution."""
+
+    def takes(components: int) -> bool:
+        return takes_patches(network, arguments | {"bands": components}, settings.patch)
+
+    asked = settings.components
+    if not takes(asked):
+        least = next(filter(takes, range(asked + 1, bands + 1)), None)
+        cure = f"use --components {least} or more" if least else "leave --components out"
+        raise InputError(
+            f"--components {asked}: too few for the convolutions of {settings.model}; {cure}"
+        )
+
+
+def takes_patches(network: type[nn.Module], arguments: dict, half_width: int) -> bool:
+    """Whether a network maps patches of some width to logits."""
+    width = 2 * half_width + 1
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers without a number
         try:
-            return model(two).shape == (2, arguments["classes"])
+            model = network(**arguments).eval()
+            scores = model(torch.zeros(2, 1, width, width, arguments["bands"]))
+            return scores.shape == (2, arguments["classes"])
         except Exception:  # of whatever is in the network, a product of matrices for one
             return False
 

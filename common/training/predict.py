@@ -183,6 +183,21 @@ def classify(
     return winner.cpu().numpy() + 1, confidence.cpu().numpy()
 
 
+def probabilities(
+    model: nn.Module, patches: Patches, classes: int, pixels: np.ndarray
+) -> np.ndarray:
+    """Softmax over the C `classes` of each flat pixel index: float32 array (pixels, C)."""
+    if not len(pixels):
+        return np.empty((0, classes), np.float32)
+    indices = torch.from_numpy(pixels).to(patches.spectra.device)
+    return logits(model, patches, indices).float().softmax(dim=1).cpu().numpy()
+
+
+def most_probable(of_classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and confidence, as `classify` gives them, from what `probabilities` gives."""
+    return of_classes.argmax(axis=1) + 1, of_classes.max(axis=1)
+
+
 def predict(model: nn.Module, patches: Patches, pixels: np.ndarray) -> np.ndarray:
     """Predicted label, 1..C, of each flat pixel index: int64 array like `pixels`."""
     return classify(model, patches, pixels)[0]

@@ -18,6 +18,10 @@ class TrainingStep:
     `finite` add up over the batches seen, until `start_epoch`: once a loss is NaN or infinite, so
     is the sum, and `finite`, the number of updates before, no longer grows.  Patches have the
     `half_width` given there.
+
+    With `class_weights` (see `balanced_weights`) the loss is the mean over a batch's pixels of
+    weight times cross-entropy.  It is not divided by the batch's own weights, as PyTorch's
+    weighted mean is: small batches would undo the weights, one of a single class wholly.
     """
 
     def __init__(
@@ -27,8 +31,10 @@ class TrainingStep:
         targets: Tensor,
         optimizer: torch.optim.Optimizer,
         recipe: Recipe = RECIPES["paper"],
+        class_weights: Tensor | None = None,
     ) -> None:
         self.model, self.patches, self.targets, self.optimizer = model, patches, targets, optimizer
+        self.class_weights = class_weights
         of_optimizer = [p for group in optimizer.param_groups for p in group["params"]]
         self.parameters = set(model.parameters()) | set(of_optimizer)
         self.recipe, self.half_width = recipe, patches.half_width
@@ -65,7 +71,7 @@ class TrainingStep:
         if self.recipe.occlusion:
             patches = occluded(patches, self.recipe.occlusion)
         scores, target = self.model(patches), self.targets[pixels]
-        loss = F.cross_entropy(scores, target, label_smoothing=self.recipe.label_smoothing)
+        loss = weighted_loss(scores, target, self.class_weights, self.recipe.label_smoothing)
         if self.penalised:
             loss = loss + self.weight_loss()
         loss.backward()
@@ -84,6 +90,55 @@ class TrainingStep:
         ]
         of_model = [tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers())]
         return [*of_model, self.loss_sum, self.correct, self.finite, *of_optimizer]
+
+
+def weighted_loss(
+    scores: Tensor, target: Tensor, class_weights: Tensor | None, smoothing: float = 0.0
+) -> Tensor:
+    """Mean over pixels of cross-entropy, each times its class's weight, if there are any.
+
+    Parameters
+    ----------
+    scores : float tensor (pixels, C)
+    target : int64 tensor (pixels,)
+        Classes from 0.
+    class_weights : float tensor (C,), optional
+    smoothing : float
+        Share of a pixel's target that is spread over all classes.
+    """
+    if class_weights is None:
+        return F.cross_entropy(scores, target, label_smoothing=smoothing)
+    losses = F.cross_entropy(scores, target, label_smoothing=smoothing, reduction="none")
+    return (class_weights[target] * losses).mean()
+
+
+def balanced_weights(targets: Tensor, classes: int, balance: float) -> Tensor:
+    """Weights with which every class counts alike in the loss: the inverse of its share.
+
+    Its share of the pixels that an epoch draws, over which the mean weight is 1: that of the
+    training pixels, unless the recipe's `balance` draws small classes more often already.  A class
+    without training pixels has weight 0.
+
+    Parameters
+    ----------
+    targets : int64 tensor (pixels,)
+        Classes, from 0, of the training pixels.
+    classes : int
+        Classes C.
+    balance : float
+        See `Recipe.balance`.
+
+    Returns
+    -------
+    float tensor (C,)
+        On the targets' device.
+    """
+    drawn = torch.bincount(targets, minlength=classes).double()
+    trained = drawn > 0
+    drawn[trained] **= 1 - balance
+    weights = torch.zeros_like(drawn)
+    weights[trained] = drawn.sum() / (trained.sum() * drawn[trained])
+    return weights.float()
 
 
 def penalised_weights(model: nn.Module, recipe: Recipe) -> list[tuple[Tensor, float]]:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from common.fast import compile_seconds
 from common.recipe import Recipe, half_width, learning_rate, recipe_of
@@ -25,7 +24,7 @@ from common.training.checkpoint import Checkpoint
 from common.training.history import Epoch
 from common.training.optimizers import make_optimizer, set_learning_rate
 from common.training.predict import logits
-from common.training.step import TrainingStep
+from common.training.step import TrainingStep, balanced_weights, weighted_loss
 
 PATIENCE = 20
 
@@ -94,6 +93,10 @@ class Training:
     ``settings.epoch`` epochs, or `PATIENCE` epochs after the one with the lowest mean validation
     loss; what the recipe changes, `common.recipe.Recipe` says.
 
+    With ``--class-weights balanced`` the validation loss is weighted too, by the same weights, so
+    that the epoch is chosen by what training lowers.  Unweighted, it would choose the epoch that
+    serves the large classes best.
+
     Parameters
     ----------
     seed : int
@@ -123,7 +126,11 @@ class Training:
         self.pixels, self.val_pixels = (
             torch.from_numpy(pixels).to(device) for pixels in (data.split.train, data.split.val)
         )
-        self.step = training_step(model, data.patches, self.targets, settings, recipe)
+        weights = None
+        if settings.class_weights == "balanced":
+            balance, classes = (recipe or recipe_of(settings)).balance, int(data.labels.max())
+            weights = balanced_weights(self.targets[self.pixels], classes, balance)
+        self.step = training_step(model, data.patches, self.targets, settings, recipe, weights)
         self.progress = resumed(checkpoint, model, self.step.optimizer) or Progress()
         for epoch in self.progress.history:
             on_epoch(epoch)
@@ -160,7 +167,7 @@ class Training:
         val_loss, val_accuracy = math.nan, math.nan
         if recipe_of(settings).best_epoch or number == settings.epoch:
             val_loss, val_accuracy = loss_and_accuracy(
-                self.model, self.patches, self.targets, self.val_pixels
+                self.model, self.patches, self.targets, self.val_pixels, step.class_weights
             )
             with torch.no_grad():
                 val_loss += float(step.weight_loss())
@@ -254,11 +261,12 @@ def training_step(
     targets: Tensor,
     settings: Settings,
     recipe: Recipe | None = None,
+    class_weights: Tensor | None = None,
 ) -> TrainingStep:
     """Make the update that the settings ask for, by their recipe or another."""
     recipe = recipe or recipe_of(settings)
     optimizer = make_optimizer(settings.optimizer, model, settings.lr, recipe)
-    return TrainingStep(model, patches, targets, optimizer, recipe)
+    return TrainingStep(model, patches, targets, optimizer, recipe, class_weights)
 
 
 def make_updates(
@@ -291,12 +299,16 @@ def draw(targets: Tensor, recipe: Recipe, seed: int, number: int) -> tuple[Tenso
 
 
 def loss_and_accuracy(
-    model: nn.Module, patches: Patches, targets: Tensor, pixels: Tensor
+    model: nn.Module,
+    patches: Patches,
+    targets: Tensor,
+    pixels: Tensor,
+    class_weights: Tensor | None = None,
 ) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy over `pixels`, in evaluation mode."""
+    """Mean cross-entropy, weighted if asked for, and accuracy over `pixels`, in evaluation mode."""
     scores, target = logits(model, patches, pixels), targets[pixels]
     accuracy = (scores.argmax(dim=1) == target).double().mean()
-    return F.cross_entropy(scores, target).item(), accuracy.item()
+    return weighted_loss(scores, target, class_weights).item(), accuracy.item()
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

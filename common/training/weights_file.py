@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from common.samples.preprocess import Preprocessing
 from common.samples.random_split import Split
+from common.scenes.scene import Scene
 from common.system.errors import InputError
 from common.system.files import check_is_file, write_file
 
@@ -24,6 +25,7 @@ from common.system.files import check_is_file, write_file
 # bytearray of any length.
 CALLED = re.compile(r"torch\._utils _rebuild_tensor_v2|collections OrderedDict|torch \w+Storage")
 MOST_BANDS = 1 << 24
+SAME_BAND_NM = 5.0
 USED_SETTINGS = {"patch", "kernel", "attention", "valid_split", "split", "per_class", "dataset"}
 
 
@@ -36,7 +38,8 @@ class Weights:
     model : str
         The network's class name.
     network : dict
-        Arguments of its constructor: bands, classes, kernels, attention.
+        Arguments of its constructor: bands (those that the preprocessing leaves), classes,
+        kernels, attention.
     settings : dict
         All flags of the run that trained it.
     seed : int
@@ -104,17 +107,18 @@ def _tensors(arrays: Preprocessing | Split) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in vars(arrays).items()}
 
 
-def load_weights(path: Path, model: str | None = None) -> Weights:
+def load_weights(path: Path, model: str | None = None, flag: str = "--weights") -> Weights:
     """Read weights of the network class `model`, or of any; no code in the file can run.
 
-    Reading takes about twice the file's size of memory, whatever the file says.
+    Reading takes about twice the file's size of memory, whatever the file says.  `flag` is the
+    training scripts' that names the file, for messages.
 
     Raises
     ------
     InputError
         No such file, not a weights file or a damaged one, or weights of another network.
     """
-    name = f"--weights {path}" if model else str(path)  # the training scripts' flag
+    name = f"{flag} {path}" if model else str(path)
     check_is_file(path, name)
     try:
         content = plain_content(path)
@@ -141,7 +145,7 @@ def check_state(network: type[nn.Module], weights: Weights, name: str) -> None:
     try:
         with torch.device("meta"):
             expected = network(**weights.network).state_dict()
-        fits = _shapes(expected) == _shapes(weights.state)
+        fits = shapes(expected) == shapes(weights.state)
         fits &= weights.settings["patch"] >= getattr(network, "least_half_width", 2)
     except Exception as error:  # the network's own, on arguments that it does not take
         raise InputError(f"{name}: does not fit the network {weights.model}") from error
@@ -149,7 +153,25 @@ def check_state(network: type[nn.Module], weights: Weights, name: str) -> None:
         raise InputError(f"{name}: does not fit the network {weights.model}")
 
 
-def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+def check_wavelengths(weights: Weights, scene: Scene, name: str) -> bool:
+    """Raise InputError where band centres are farther apart than `SAME_BAND_NM`.
+
+    The scene has as many bands as the weights.  Returns whether both state where their bands are.
+    """
+    if not (weights.wavelengths and scene.wavelengths):
+        return False
+    apart = np.abs(np.subtract(weights.wavelengths, scene.wavelengths))
+    if apart.max() > SAME_BAND_NM:
+        raise InputError(
+            f"{name}: band {weights.bands[apart.argmax()]} was at "
+            f"{weights.wavelengths[apart.argmax()]:g} nm in training, but is at "
+            f"{scene.wavelengths[apart.argmax()]:g} nm in {scene.key}; resample the scene"
+        )
+    return True
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Shape of every tensor of a ``state_dict()``, by name."""
     return {name: tensor.shape for name, tensor in state.items()}
 
 
@@ -203,14 +225,14 @@ def _checks(weights: Weights) -> Iterator[tuple[str, bool]]:
     colour = re.compile("#[0-9a-f]{6}", re.ASCII)
     yield "colours", all(map(colour.fullmatch, colours)) and len(colours) == classes
     used = weights.bands
-    yield "bands", len(used) == bands and _counts([band + 1 for band in used]) and used[0] >= 0
+    yield "bands", len(used) >= bands and _counts([band + 1 for band in used]) and used[0] >= 0
     yield "bands", all(a < b for a, b in itertools.pairwise([*used, weights.file_bands]))
     yield "file_bands", _counts([weights.file_bands]) and weights.file_bands <= MOST_BANDS
     labels = weights.labels
     yield "labels", all(type(label) is int and 0 <= label < 2**32 for label in labels)
     yield "labels", len(labels) == classes and labels == sorted(set(labels))
     yield "wavelengths", all(isinstance(w, float) and math.isfinite(w) for w in weights.wavelengths)
-    yield "wavelengths", len(weights.wavelengths) in (0, bands)
+    yield "wavelengths", len(weights.wavelengths) in (0, len(used))
     yield "scene_name", _text(weights.scene_name) and _text(weights.labels_sha256)
     yield "scene_shape", _counts(weights.scene_shape) and len(weights.scene_shape) == 3
     pixels = math.prod(weights.scene_shape[:2])
@@ -219,7 +241,8 @@ def _checks(weights: Weights) -> Iterator[tuple[str, bool]]:
         yield "split", not part.size or (part.min() >= 0 and part.max() < pixels)
     fitted = weights.preprocessing
     yield "preprocessing", fitted.mean.dtype == fitted.matrix.dtype == np.float64
-    yield "preprocessing", (fitted.mean.shape, fitted.matrix.shape) == ((bands,), (bands, bands))
+    shapes = (len(used),), (len(used), bands)
+    yield "preprocessing", (fitted.mean.shape, fitted.matrix.shape) == shapes
     yield "preprocessing", bool(np.isfinite(fitted.mean).all() and np.isfinite(fitted.matrix).all())
     for name, tensor in weights.state.items():
         stored = tensor.untyped_storage().nbytes()

@@ -14,12 +14,14 @@ import sklearn
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.svm import SVC
 
-from baselines.SVM import DEFAULTS, GAMMA, SVM, C, stratified_folds
+import baselines.SVM
+from baselines.SVM import DEFAULTS, GAMMA, SVM, C, Transformer, stratified_folds
+from common.reporting.page import write_page
 from common.run.cli import run_script
 from common.samples.random_split import random_split
 from common.system.errors import InputError
 from common.system.files import REPOSITORY
-from common.tables.methods import read_methods
+from common.tables.methods import read_methods, with_distinct_names
 from common.tables.paper_table import comparability_notes
 from common.tables.readme_tables import read_reports, results_table, splits_table
 from SSRN import SSRN
@@ -175,6 +177,49 @@ def test_few_training_pixels_train_without_warnings(toy_data, tmp_path, capsys):
     assert "5 training pixels of 5 classes" in capsys.readouterr().err.splitlines()[-1]
 
 
+FLAGS_OF_PREPROCESSING = {
+    "bands standardised with the whole scene": ["--fit-on", "scene"],
+    "components of the training pixels": ["--preprocess", "pca", "--components", "20"],
+    "components of the whole scene": ["--preprocess", "pca", "--fit-on", "scene"],
+}
+
+
+@pytest.mark.parametrize("kind", ["spectrum", "patch"])
+@pytest.mark.parametrize("name", FLAGS_OF_PREPROCESSING)
+def test_another_preprocessing(name, kind, toy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(baselines.SVM, "C", (10, 1000))
+    monkeypatch.setattr(baselines.SVM, "GAMMA", (0.003, 0.03))
+    flags = [*FLAGS_OF_PREPROCESSING[name], "--input", kind, "-i", "1", "--map", "none"]
+    assert run(toy_data, tmp_path / "out", *flags) == 0
+    report = read_report(tmp_path / "out")
+    settings = {"kind": "standardise", "components": None, "fitted_on": "train"}
+    if "pca" in flags:
+        settings |= {"kind": "pca", "components": 20 if "20" in flags else 60}
+    if "scene" in flags:
+        settings["fitted_on"] = "scene"
+    assert report["preprocessing"] == settings
+    assert report["oa"][0] > 0.9
+
+
+def test_the_training_pixels_are_standardised_as_ever(results):
+    report = read_report(results)
+    expected = {"kind": "standardise", "components": None, "fitted_on": "train"}
+    assert report["preprocessing"] == expected
+    line = "preprocessing: each band standardised, fitted on each iteration's training pixels only"
+    assert line in (results / "report.txt").read_text("utf-8")
+
+
+def test_a_transformer_fits_in_each_fold_unless_it_is_fitted():
+    generator = np.random.default_rng(0)
+    spectra, others = generator.normal(size=(2, 30, 5))
+    settings = dataclasses.replace(DEFAULTS, preprocess="pca", components=2)
+    anew = Transformer(settings, None).fit(spectra)
+    assert anew.transform(spectra).shape == (30, 2)
+    np.testing.assert_allclose(anew.transform(spectra).std(axis=0), 1)
+    fitted = Transformer(settings, anew.used_).fit(others)
+    np.testing.assert_array_equal(fitted.transform(spectra), anew.transform(spectra))
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -189,6 +234,9 @@ def test_few_training_pixels_train_without_warnings(toy_data, tmp_path, capsys):
         ["--weights", "weights.pt"],
         ["--device", "cpu"],
         ["--precision", "fp32"],
+        ["--class-weights", "balanced"],
+        ["--start-from", "weights.pt"],
+        ["--probabilities"],
     ],
 )
 def test_flags_of_networks_are_refused_in_one_line(flags, toy_data, tmp_path, capsys):
@@ -236,6 +284,11 @@ def test_patches_are_searched_for_by_their_distances(toy_data, tmp_path, monkeyp
     same = machine.predict(patches[split.test]) == label_map.ravel()[split.test]
     assert same.mean() > 0.995
 
+    write_page(out)
+    assert "patch" in (out / "report.html").read_text("utf-8")
+    (method,) = with_distinct_names(read_methods([out]))
+    assert method.name == "SVM"
+
 
 def test_stands_in_tables_beside_a_network(results, tmp_path):
     report = read_report(results)
@@ -244,7 +297,7 @@ def test_stands_in_tables_beside_a_network(results, tmp_path):
     report |= {"model": "SSRN", "settings": settings, "environment": {"precision": "bf16"}}
     (tmp_path / "report.json").write_text(json.dumps(report), "utf-8")
     notes = " ".join(comparability_notes(read_methods([results, tmp_path])))
-    assert "Settings that differ: precision." in notes
+    assert "Settings that differ: preprocess, fit on, precision." in notes
     header, _, *rows = results_table(read_reports(results.parent)).splitlines()
     cells = dict(zip(*(re.split(r" *\| *", row) for row in (header, *rows)), strict=True))
     assert (cells["network"], cells["precision"], cells["epochs"]) == ("SVM", "fp64", "–")
@@ -258,6 +311,16 @@ def test_row_of_another_split_is_in_the_table_of_splits(results, tmp_path):
     reports = read_reports(tmp_path)
     assert "| `disjoint` | SVM, `--per-class 5` |" in splits_table(reports)
     assert "SVM" not in results_table(reports)
+
+
+def test_row_of_the_authors_split_is_among_the_random_ones(results, tmp_path):
+    report = read_report(results)
+    report["settings"] |= {"split": "authors", "input": "patch"}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "report.json").write_text(json.dumps(report), "utf-8")
+    reports = read_reports(tmp_path)
+    assert "| SVM, `--input patch --split authors` |" in results_table(reports)
+    assert "SVM" not in splits_table(reports)
 
 
 def test_runs_from_another_folder(toy_data, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import benchmarks.run
+from benchmarks.measure import NETWORKS
 from benchmarks.run import CONTESTANTS, in_turn, markdown
 from benchmarks.scaling import POINTS, SWEEPS
 from common.system.files import REPOSITORY
@@ -37,7 +38,26 @@ def test_ratios_are_medians_over_rounds_of_how_many_times_better():
 
 
 def test_every_contestant_is_first_in_turn():
-    assert {in_turn(number)[0] for number in range(3)} == set(CONTESTANTS)
+    assert {in_turn(number, CONTESTANTS)[0] for number in range(3)} == set(CONTESTANTS)
+
+
+def test_where_bfloat16_is_not_fast_it_has_no_columns():
+    result = {
+        "date": "2026-01-01",
+        "command": "c",
+        "environment": ENVIRONMENT,
+        "auto_precision": "fp32",
+        "protocol_epochs": 5,
+        "values": {"training step": {"CNN": {"plain": [90.0], "fp32": [30.0]}}},
+    }
+    head, rule, row = markdown(result).splitlines()[2:]
+    assert (head, rule) == ("| | | plain | fp32 | × |", "|---|---|---|---|---|")
+    assert row == "| training step, ms | CNN | 90.0 (90.0 – 90.0) | 30.0 (30.0 – 30.0) | 3.0 |"
+    assert "whole protocol" not in markdown(result)
+
+
+def test_every_network_has_a_script_to_measure():
+    assert [*benchmarks.run.MODELS, *benchmarks.run.COMPARED] == list(NETWORKS)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="measures memory as Unix does")
@@ -75,9 +95,11 @@ def test_a_step_beside_others_is_measured_as_scripts_run_and_leaves_none_behind(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("contestant", CONTESTANTS)
-@pytest.mark.parametrize("what", ["step", "evaluate"])
-def test_measures(contestant, what):
-    command = [sys.executable, "-m", "benchmarks.measure", what, "--model", "SSRN"]
+@pytest.mark.parametrize(
+    ("what", "model"), [("step", "SSRN"), ("evaluate", "SSRN"), ("step", "SPA"), ("step", "SAE")]
+)
+def test_measures(contestant, what, model):
+    command = [sys.executable, "-m", "benchmarks.measure", what, "--model", model]
     output = subprocess.run(
         [*command, "--contestant", contestant],
         cwd=REPOSITORY,

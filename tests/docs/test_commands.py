@@ -9,19 +9,16 @@ import shlex
 import pytest
 import yaml
 
-from A2S2KResNet.A2S2KResNet import DEFAULTS as A2S2K
-from baselines.SVM import DEFAULTS as SVM
+from A2S2KResNet import A2S2KResNet
+from baselines import CNN, SAE, SVM
 from common.__main__ import PROGRAMS
 from common.run.cli import read_settings
 from common.system.files import REPOSITORY
-from SSRN.SSRN import DEFAULTS as SSRN
+from SSRN import CNNL, SPA, SPC, SSRN, SSRNKeras, SSRNLeaky
 from tests.docs.pages import PAGES, blocks, name_of, page
 
-SCRIPTS = {
-    "A2S2KResNet/A2S2KResNet.py": A2S2K,
-    "SSRN/SSRN.py": SSRN,
-    "baselines/SVM.py": SVM,
-}
+MODULES = (A2S2KResNet, CNN, SAE, SVM, CNNL, SPA, SPC, SSRN, SSRNKeras, SSRNLeaky)
+SCRIPTS = {f"{module.__name__.replace('.', '/')}.py": module.DEFAULTS for module in MODULES}
 WINDOWS_ONLY = (r".venv\Scripts\Activate.ps1", "$env:PYTHONUTF8 = 1")
 MODES = ([], ["demo"], ["test"])
 

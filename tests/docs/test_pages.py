@@ -8,7 +8,7 @@ from common.__main__ import PROGRAMS
 from common.system.files import REPOSITORY
 from tests.docs.pages import PAGES, name_of, page
 
-FOLDERS = "A2S2KResNet|SSRN|baselines|benchmarks|common|docs|figs|results|tests"
+FOLDERS = "A2S2KResNet|SSRN|baselines|benchmarks|common|docs|figs|results|studies|tests"
 OTHERS = [path for f in ("benchmarks", "common") for path in (REPOSITORY / f).rglob("*.md")]
 every_page = pytest.mark.parametrize("path", PAGES, ids=name_of)
 

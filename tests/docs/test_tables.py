@@ -28,7 +28,7 @@ def test_tables_are_made_from_the_reports():
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """A copy of the repository, as far as tables need it."""
-    for folder in ("results/published", "benchmarks/results", "docs"):
+    for folder in ("results/published", "benchmarks/results", "docs", "studies"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     shutil.copy(REPOSITORY / "README.md", tmp_path)
     monkeypatch.setattr(readme_tables, "REPOSITORY", tmp_path)

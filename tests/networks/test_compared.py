@@ -10,10 +10,12 @@ from torch import nn
 
 from baselines import CNN, SAE
 from common.fast import use_fast_form
+from common.reporting.page import write_page
 from common.run import export
 from common.run.cli import main
 from common.samples.patches import Patches
 from common.tables.methods import read_methods, with_distinct_names
+from common.training import network_classifier
 from common.training.predict import logits
 from SSRN import CNNL, SPA, SPC, SSRN, SSRNKeras, SSRNLeaky
 from tests.conftest import toy_labels
@@ -148,6 +150,49 @@ def test_trains_maps_resumes_exports_and_stands_in_tables(name, toy_data, tmp_pa
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     assert export.main([weights, str(tmp_path / "model.onnx")]) == 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_interrupted_training_goes_on_to_the_same_bits(name, toy_data, tmp_path, monkeypatch):
+    def killed(training):
+        training.start_epoch()
+        training.end_epoch()
+        raise KeyboardInterrupt
+
+    flags = ["-i", "1", "--map", "none"]
+    assert run(name, toy_data, tmp_path / "whole", *flags) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(network_classifier, "run", killed)
+        assert run(name, toy_data, tmp_path / "resumed", *flags) == 130
+    assert run(name, toy_data, tmp_path / "resumed", *flags, "--resume") == 0
+    states = [
+        torch.load(tmp_path / out / "run_0" / "weights.pt", weights_only=True)["state"]
+        for out in ("whole", "resumed")
+    ]
+    assert all(torch.equal(tensor, states[1][key]) for key, tensor in states[0].items())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_trains_alike_in_bfloat16(name, toy_data, tmp_path, monkeypatch):
+    capabilities = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / precision
+        flags = ["-i", "1", "-e", "1", "--map", "none", "--precision", precision]
+        assert run(name, toy_data, out, *flags) == 0
+        report = json.loads((out / "report.json").read_text("utf-8"))
+        assert report["environment"]["precision"] == precision
+        with open(out / "run_0" / "history.csv", encoding="utf-8") as file:
+            losses[precision] = float(next(csv.DictReader(file))["train_loss"])
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+def test_saes_page_is_drawn(toy_data, tmp_path):
+    """Its pretraining leaves a file that no other network has."""
+    assert run("SAE", toy_data, tmp_path / "out", "-i", "1") == 0
+    write_page(tmp_path / "out")
+    assert "SAE" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("recipe", ["fast", "authors"])

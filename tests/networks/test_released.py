@@ -143,8 +143,14 @@ def check_refused(path, message: str) -> None:
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4 and no more", b"\x89HDF\r\n\x1a\n", b"text"])
+@pytest.mark.parametrize("content", [b"", b"text", b"MATLAB 5.0 MAT-file, \x00\x01IM"])
 def test_files_of_no_kind_are_refused_in_one_line(content, tmp_path):
+    (tmp_path / "x").write_bytes(content)
+    check_refused(tmp_path / "x", "(neither an HDF5 file nor one of PyTorch)")
+
+
+@pytest.mark.parametrize("content", [b"PK\3\4 and no more", b"\x80", b"\x89HDF\r\n\x1a\n"])
+def test_files_that_only_begin_as_checkpoints_are_refused_in_one_line(content, tmp_path):
     (tmp_path / "x").write_bytes(content)
     check_refused(tmp_path / "x", "")
 

@@ -63,13 +63,17 @@ SPLIT = {flag: values + NO_NUMBER for flag, values in SPLIT.items()}
 SPLIT |= {"--split": ["", "checker", "a\0b"], "--map": ["", "some", "ALL"]}
 SPLIT |= {"-d": ["", "XY", "in.mat", "no.yaml", "a\0.yaml", "x" * 5000 + ".yaml", "."]}
 SPLIT |= {"--out": ["", "a\0b", "\udcff"], "--data-dir": ["", "a\0b"]}
+SPLIT |= {"--preprocess": ["", "PCA", "pca,none"], "--fit-on": ["", "test", "Scene"]}
+SPLIT |= {"--components": ["0", "1000001", *NO_NUMBER]}
 TRAINING = {"-e": ["0", "1e3"], "-k": ["0", "1025"], "--batch-size": ["0", "1000001"]}
 TRAINING |= {"--lr": ["0", "inf", "1e-400", "-1e-3"], "--lr-decay": ["0", "1.5", "-0.5"]}
 TRAINING = {flag: values + NO_NUMBER for flag, values in TRAINING.items()}
-TRAINING |= {"--preprocess": ["", "PCA", "pca,none"]}
+TRAINING |= {"--class-weights": ["", "Balanced", "1,2"]}
 TRAINING |= {"-o": ["", "adm", "Adam"], "--recipe": ["", "quick"], "--precision": ["", "fp16"]}
 TRAINING |= {"--device": ["", "tpu", "cuda:99", "cuda:-1", "cuda:²", "CPU", "cuda:" + "9" * 5000]}
-TRAINING |= {"--weights": ["", "none.pt", ".", "a\0b", "x" * 5000]}
+TRAINING |= {
+    flag: ["", "none.pt", ".", "a\0b", "x" * 5000] for flag in ("--weights", "--start-from")
+}
 DEVICE = {"--device": ["", "tpu", "cuda:99"], "--out": ["", "a\0b", "/dev/null/x"]}
 WRONG = {
     "A2S2KResNet": SPLIT | TRAINING | {"--attention": ["", "none"]},
@@ -176,11 +180,24 @@ TOGETHER = {
     "--data-dir nowhere: not a directory": ["-d", "in", "--data-dir", "nowhere"],
     "--data-dir /dev/null: not a directory": ["--data-dir", "/dev/null"],
     "unrecognized arguments: SV": ["SV"],
+    "--components 61: the scene has 60 bands; use --components 60 or less": [
+        *["--preprocess", "pca", "--components", "61"]
+    ],
+    "--components 9: --preprocess none has no components; use --preprocess pca": [
+        *["--preprocess", "none", "--components", "9"]
+    ],
+    "--components 15: PCA of 15 training pixels gives 14 at most; use --components 14 or less": [
+        *["--preprocess", "pca", "--components", "15", "--fit-on", "train", "--per-class", "3"]
+    ],
 }
 OF_NETWORKS = {
     "--lr-decay 0.5: --recipe fast has its own": ["--recipe", "fast", "--lr-decay", "0.5"],
     "--weights none.pt: no such file": ["--weights", "none.pt", "--out", "x"],
     "-p 40: patches wider than the scene, 40×36 pixels": ["-p", "40"],
+    "--components 5: too few for the convolutions of": ["--components", "5"],
+    "use --components 7 or more": ["--components", "6"],
+    "--probabilities: --map none maps no pixel": ["--probabilities", "--map", "none"],
+    "--start-from none.pt: no such file": ["--start-from", "none.pt"],
 }
 
 
@@ -233,6 +250,7 @@ def test_paths_that_cannot_be_used(tried):
         (["--weights", "empty.pt"], "--weights empty.pt: not a weights file"),
         (["--weights", "folder.yaml"], "--weights folder.yaml: a folder, not a file"),
         (["--weights", "file/x.pt"], "--weights file/x.pt: no such file"),
+        (["--start-from", "empty.pt"], "--start-from empty.pt: not a weights file"),
         (["-d", "empty.yaml"], "empty.yaml: must hold lines"),
         (["-d", "folder.yaml"], "folder.yaml: a folder, not a file"),
         (["--data-dir", "file"], "--data-dir file: not a directory"),
@@ -313,8 +331,8 @@ class Majority:
     """The simplest classifier: whatever is not trained on is of the commonest class."""
 
     def __init__(self, settings, scene) -> None:
-        self.scene, self.environment = scene, describe_environment(torch.device("cpu"))
-        self.cost = Cost()
+        self.scene, self.facts, self.cost = scene, {}, Cost()
+        self.environment = describe_environment(torch.device("cpu"))
 
     def fit(self, tasks) -> Iterator[Trained]:
         for task in tasks:
@@ -342,6 +360,10 @@ RIGHT = {
     "--recipe": ["paper", "fast"],
     "--precision": ["auto", "fp32", "bf16"],
     "--device": ["auto", "cpu"],
+    "--preprocess": ["pca", "none"],
+    "--components": ["1", "60"],
+    "--fit-on": ["scene", "train"],
+    "--class-weights": ["none", "balanced"],
 }
 ONE_FLAG = st.sampled_from(sorted(WRONG["A2S2KResNet"])).flatmap(
     lambda flag: st.one_of(

@@ -22,6 +22,7 @@ from common.reporting.figures import (
     maps,
     numbered_names,
     row_shares,
+    second_class,
     shaded,
 )
 from common.reporting.page import main as page_main
@@ -132,6 +133,34 @@ def test_disagreement_is_the_share_outvoted(results):
     np.testing.assert_array_equal(
         disagreement(read_outcome(results)), np.where(first == second, 0.0, 0.5)
     )
+
+
+def test_the_second_class_and_how_far_it_is_behind():
+    probabilities = np.array([[[0.2, 0.5, 0.3], [0.5, 0.5, 0], [0, 0, 0], [0, 0, 1]]])
+    second, margin = second_class(probabilities)
+    np.testing.assert_array_equal(second, [[3, 2, 0, 1]])  # of equal ones the first is mapped
+    np.testing.assert_allclose(margin, [[0.2, 0, np.nan, 1]])
+    second, margin = second_class(np.array([[[1.0], [0.0]]]))  # a scene of one class
+    np.testing.assert_array_equal(second, [[0, 0]])
+    np.testing.assert_array_equal(margin, [[1, np.nan]])
+
+
+def test_second_class_is_on_the_page_where_there_are_probabilities(
+    results, tmp_path, no_figure_files
+):
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    classes = len(json.loads((results / "report.json").read_text("utf-8"))["class_names"])
+    probabilities = np.full((*toy_labels().shape, classes), 0.1 / classes, np.float32)
+    probabilities[..., 1], probabilities[..., 3] = 0.6, 0.3
+    np.save(tmp_path / "run_0" / "probabilities.npy", probabilities)
+    panels = map_panels(read_outcome(tmp_path))
+    assert list(panels)[4:7] == ["confidence", "second class", "margin"]
+    fourth = palette(read_outcome(tmp_path).colours)[4]
+    assert (panels["second class"] == fourth).all()
+    write_page(tmp_path)
+    page = read_page(tmp_path)
+    assert "second class second most probable, first iteration" in page.text
+    assert "margin: 0 to 1" in page.text
 
 
 def test_shares_and_shades_of_nothing():

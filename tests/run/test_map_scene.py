@@ -346,6 +346,7 @@ def test_memory_does_not_grow_with_the_scene(toy_data, tmp_path, name, write):
             file.seek(start + (rows - 1) * 1000 * 60 * 2)
             file.write(strip.astype("<u2").tobytes())  # the last row; all others hold no data
         flags = ["-d", str(tmp_path / "a.yaml"), "--weights", weights, "--overwrite"]
+        flags += ["--probabilities"]
         command = [sys.executable, "-c", MEASURE, *flags, "--out", str(tmp_path / "mapped")]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

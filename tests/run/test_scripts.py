@@ -256,7 +256,7 @@ def test_default_results_directory(toy_data, tmp_path, monkeypatch):
     assert re.fullmatch(r"SSRN_UP_\d{4}-\d\d-\d\d_\d{6}", out.name)
 
 
-@pytest.mark.parametrize("folder", [".", "A2S2KResNet", "/"])
+@pytest.mark.parametrize("folder", ["A2S2KResNet", "/"])
 def test_runs_from_any_folder(toy_data, tmp_path, folder):
     script = ROOT / "A2S2KResNet" / "A2S2KResNet.py"
     command = [script.name if folder == "A2S2KResNet" else str(script), *SHORT, "-i", "1"]

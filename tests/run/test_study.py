@@ -1,18 +1,25 @@
 """A study makes every run once, goes on where it stopped, and says what it could not run."""
 
+import contextlib
 import csv
 import json
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import numpy as np
 import pytest
 import yaml
 
+from common.reporting.read_results import read_outcome
 from common.run.study import main, read_study
-from common.system.files import REPOSITORY
+from common.scenes.scene_file import describe
+from common.system.files import REPOSITORY, locked
+from common.tables.study_table import Published, Row, comparison_table, maps_figure, scores_of_maps
+from tests.tables.test_paper_table import LABELS, change_report, write_results
 
 QUICK = "-e 1 -k 4 -p 2 --precision fp32"
 STUDY = {
@@ -27,12 +34,29 @@ STUDY = {
 @pytest.fixture
 def study(tmp_path, toy_data):
     content = STUDY | {"flags": f"-i 1 --data-dir {toy_data}"}
-    (tmp_path / "two.yaml").write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def study_of_one(tmp_path, toy_data):
+    content = {
+        "flags": f"-i 1 --data-dir {toy_data} --map none",
+        "scenes": {"UP": None},
+        "methods": {"SVM": "baselines/SVM.py"},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content), "utf-8")
     return tmp_path
 
 
 def command(folder) -> list[str]:
-    return [str(folder / "two.yaml"), "--out", str(folder / "out"), "--runs", str(folder / "runs")]
+    return [
+        str(folder / "study.yaml"),
+        "--out",
+        str(folder / "out"),
+        "--runs",
+        str(folder / "runs"),
+    ]
 
 
 def test_a_study_from_start_to_end(study, capsys):
@@ -68,14 +92,15 @@ def test_a_study_from_start_to_end(study, capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
-def test_an_interrupted_study_goes_on(study):
+def test_an_interrupted_study_goes_on(study_of_one):
+    study = study_of_one
     with subprocess.Popen(
         [sys.executable, "-m", "common", "study", *command(study)],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert "[1/4" in process.stderr.readline()
+        assert "[1/1" in process.stderr.readline()
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         *_, last = process.stderr.read().splitlines()
@@ -88,16 +113,115 @@ def test_an_interrupted_study_goes_on(study):
     assert (study / "out" / "study.html").is_file()
 
 
+def test_waits_for_another_process_that_makes_the_same_run(study_of_one, capsys, monkeypatch):
+    study = study_of_one
+    monkeypatch.setattr("common.run.study.WAIT", 0.05)
+    directory = read_study(study / "study.yaml").runs[0].directory(study / "runs")
+    directory.mkdir(parents=True)
+    with contextlib.ExitStack() as other:
+        assert other.enter_context(locked(directory / ".lock"))
+        threading.Timer(0.5, other.close).start()
+        assert main(command(study)) == 0
+    said = capsys.readouterr().err
+    assert said.count("[1/1 SVM on UP] waits for another process") == 1
+    assert (directory / "report.json").is_file()
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """A results directory that misses 3 and 1 of the 20 labelled pixels in its two iterations."""
+    out = write_results(tmp_path / "mapped", [[0, 1, 9], [5]])
+    colours, shape = ["#ff0000", "#00ff00", "#0000ff"], [*LABELS.shape, 7]
+    change_report(out, class_colours=colours, shape=shape, test_seconds=[1, 1], train_seconds=[])
+    return out
+
+
+def test_published_figures_of_all_labelled_pixels_stand_beside_ours_of_the_same(mapped):
+    assert [result.oa for result in scores_of_maps(read_outcome(mapped))] == [0.85, 0.95]
+    rows = [Row("SSRN", "", mapped, published=(89.5, None, None))]
+    for pixels, oa, difference in (
+        ("test", "87.50 ± 6.25", "−2.00"),
+        ("labelled", "90.00 ± 5.00", "+0.50"),
+    ):
+        table = comparison_table("Both", "UP", rows, Published("a map", pixels))
+        assert table.rows[0][1:4] == [oa, "89.50", difference]
+        assert f"{pixels} pixels" in table.caption and table.notes == ["Published: a map."]
+
+
+def test_maps_that_leave_labelled_pixels_out_give_no_figures_of_them(mapped):
+    label_map = np.load(mapped / "run_1" / "map.npy")
+    label_map[0, 0] = 0
+    np.save(mapped / "run_1" / "map.npy", label_map)
+    assert scores_of_maps(read_outcome(mapped)) == []
+
+
+def test_the_figure_shows_labels_with_gaps(mapped):
+    change_report(mapped, labels_in_maps=[1, 10, 14])
+    values = np.array([0, 1, 10, 14])
+    for path in (mapped / "gt.npy", *mapped.glob("run_*/map.npy")):
+        np.save(path, values[np.load(path)])
+    assert [result.oa for result in scores_of_maps(read_outcome(mapped))] == [0.85, 0.95]
+    figure = maps_figure([Row("SSRN", "", mapped)])
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["ground truth", "SSRN, 81.25 %"]  # it has no false_color.png
+    truth = figure.axes[0].images[0].get_array()
+    assert (truth[LABELS == 2] == (0, 255, 0)).all()
+    (legend,) = figure.legends
+    assert legend.get_texts()[1].get_text().startswith("10 ")
+
+
+def test_the_ssrn_papers_study_is_its_authors_protocol():
+    runs = read_study(REPOSITORY / "studies" / "ssrn_paper.yaml").runs
+    methods = ["SVM", "SAE", "CNN", "CNNL", "SPA", "SPC", "SSRN"]
+    assert [(run.scene, run.method) for run in runs] == [
+        (s, m) for s in ("IN", "UP") for m in methods
+    ]
+    for run in runs:
+        settings = run.settings
+        assert (settings.split, settings.seed) == ("authors", 1334)
+        expected = (0.8, 0.1) if run.scene == "IN" else (0.9, None)
+        assert (settings.valid_split, settings.validation) == expected
+        assert settings.recipe == (None if run.method == "SVM" else "authors")
+
+
 def test_studies_share_a_run(study):
-    one = {run.directory(study) for run in read_study(study / "two.yaml").runs}
+    one = {run.directory(study) for run in read_study(study / "study.yaml").runs}
     other = STUDY | {"scenes": {"UP": "--seed 1331"}, "flags": "-i 1", "published": {}}
     (study / "other.yaml").write_text(yaml.safe_dump(other, sort_keys=False), "utf-8")
     assert {run.directory(study) for run in read_study(study / "other.yaml").runs} < one
 
 
+def test_a_run_is_another_where_its_initial_weights_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    methods = {"SSRN": "SSRN/SSRN.py --start-from w.pt"}
+    study = STUDY | {"methods": methods, "scenes": {"UP": None}, "published": {}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), "utf-8")
+    found = set()
+    for content in (b"", b"1", b"2", b"1"):
+        (tmp_path / "w.pt").write_bytes(content)
+        (run,) = read_study(tmp_path / "study.yaml").runs
+        found.add(run.directory(tmp_path))
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("path", (REPOSITORY / "studies").glob("*.yaml"), ids=lambda p: p.name)
+def test_studies_of_this_repository_can_be_run(path):
+    if "methods:" not in path.read_text("utf-8"):  # a scene of one of them
+        assert describe(str(path)).ground_truth is not None
+        return
+    runs = read_study(path).runs
+    assert len({run.directory(REPOSITORY) for run in runs}) == len(runs) > 1
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
+        ({"methods": {"SVM": "baselines/SVM.py '"}}, "SVM: baselines/SVM.py '"),
+        ({"methods": {"SVM": ""}}, "SVM: : no training script of this repository"),
+        ({"published": [1]}, "'published' must hold scenes"),
+        ({"published": {"UP": 5}}, "'published' must hold methods for UP"),
+        ({"published": {"UP": {"SVM": 5}}}, "figures of SVM on UP must be three"),
+        ({"published": {"pixels": "all"}}, "'pixels' of 'published' must be test or labelled"),
         ({"methods": {"X": "X/X.py"}}, "X: X/X.py: no training script of this repository"),
         ({"methods": {"SSRN": "SSRN/SSRN.py -vs 2"}}, "SSRN on UP: argument -vs"),
         ({"methods": {"SSRN": "SSRN/SSRN.py --out x"}}, "SSRN: leave --out and --weights out"),

@@ -1,6 +1,7 @@
 """Maps written at the scene's place on the ground: read back here and by GDAL."""
 
 import os
+import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -232,3 +233,52 @@ def test_names_in_chinese_are_written_as_utf8_whatever_the_locale(tmp_path):
     assert "class names = {Unclassified, 水田, 小麦, Straße}" in header
     categories = gdals_view(tmp_path / "tiff.tif").find("CategoryNames")
     assert [category.text for category in categories][1:] == ["水田", "小麦", "Straße"]
+
+
+PROBABILITIES = np.random.default_rng(0).random((*SHAPE, 3), np.float32)
+
+
+def write_bands(stem, position, values=PROBABILITIES):
+    with map_writer(stem, SHAPE, position, bands=NAMES) as write_rows:
+        for start in range(0, len(values), 3):
+            write_rows(start, values[start : start + 3])
+
+
+@pytest.mark.parametrize(("position", "name"), [(GEOTIFF, "p.tif"), (ENVI, "p.img")])
+def test_bands_are_named_and_at_the_scenes_place(tmp_path, position, name):
+    write_bands(tmp_path / "p", position)
+    with rasterio.open(tmp_path / name) as image:
+        assert image.crs.to_epsg() == 32633
+        assert image.dtypes == ("float32",) * 3
+        assert image.descriptions[0] == "Asphalt"
+        assert image.descriptions[2] == "Wald"
+        assert image.nodata is None  # 0 may be a probability
+        np.testing.assert_array_equal(np.moveaxis(image.read(), 0, 2), PROBABILITIES)
+    file = open_array(tmp_path / name)
+    np.testing.assert_array_equal(file.read(), PROBABILITIES)
+
+
+@pytest.mark.parametrize(("position", "name"), [(GEOTIFF, "p.tif"), (ENVI, "p.img")])
+def test_rows_of_bands_never_written_are_zero(tmp_path, position, name):
+    with map_writer(tmp_path / "p", SHAPE, position, bands=NAMES) as write_rows:
+        write_rows(2, PROBABILITIES[2:3])
+    values = open_array(tmp_path / name).read()
+    np.testing.assert_array_equal(values[2], PROBABILITIES[2])
+    assert not np.delete(values, 2, axis=0).any()
+
+
+def test_bands_that_gdal_did_not_write_whole_are_told(tmp_path, monkeypatch):
+    write = rasterio.io.DatasetWriter.write
+    lost = lambda image, values, **place: write(image, 0 * values, **place)  # noqa: E731
+    monkeypatch.setattr(rasterio.io.DatasetWriter, "write", lost)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_bands(tmp_path / "p", GEOTIFF)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bands_for_which_there_is_no_room_are_not_begun(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=400))
+    with pytest.raises(OSError, match="No space left on device"):
+        write_bands(tmp_path / "p", GEOTIFF)
+    assert not list(tmp_path.iterdir())

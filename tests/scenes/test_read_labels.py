@@ -1,5 +1,6 @@
 """A ground truth in the forms in which people have one, and the maps of a split."""
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -37,7 +38,15 @@ def save_labels(path, labels, mask=None, **options):
 
 @pytest.mark.parametrize(
     ("fill", "dtype"),
-    [(255, "u1"), (-9999, "i2"), (-9999, "f4"), (np.nan, "f4"), (-3.4e38, "f8"), (65535, "u2")],
+    [
+        (255, "u1"),
+        (-9999, "i2"),
+        (-9999, "f4"),
+        (np.nan, "f4"),
+        (-3.4e38, "f8"),
+        (-3.4e38, "f4"),
+        (65535, "u2"),
+    ],
 )
 def test_nodata_of_a_label_file_is_unlabelled(tmp_path, fill, dtype):
     labels = np.where(LABELS == 0, fill, LABELS).astype(dtype)
@@ -53,9 +62,20 @@ def test_0_beside_another_nodata_is_noted(tmp_path):
     np.testing.assert_array_equal(scene.labels, np.where(LABELS == 3, 0, LABELS))
     (note,) = scene.notes
     assert "12 pixels hold its nodata value, 255, and 12 hold 0; both are taken as unlabel" in note
-    assert note.endswith("if 0 is a class, write 'ignored_label: 255'")
-    as_class = write(tmp_path, labels, "ignored_label: 255", "truth.tif", nodata=255)
+    assert note.endswith("if 0 is a class, write 'ignored_label: []'")
+    as_class = write(tmp_path, labels, "ignored_label: []", "truth.tif", nodata=255)
     assert (as_class.file_labels, as_class.notes) == ((0, 1, 2), ())
+
+
+def test_0_beside_several_values_of_no_data_is_noted(tmp_path):
+    np.save(tmp_path / "cube.npy", CUBE)
+    with h5py.File(tmp_path / "truth.nc", "w") as file:
+        file["labels"] = np.where(LABELS == 3, 255, LABELS).astype(np.int16)
+        file["labels"].attrs.update({"_FillValue": np.int16(255), "missing_value": np.int16(-1)})
+    text = "name: Field\ncube: cube.npy\nground_truth: truth.nc\n"
+    (tmp_path / "field.yaml").write_text(text, "utf-8")
+    (note,) = load_scene(str(tmp_path / "field.yaml")).notes
+    assert "12 pixels hold its nodata value, 255, -1, and 12 hold 0" in note
 
 
 def test_masked_pixels_of_a_label_file_are_unlabelled(tmp_path):
@@ -70,14 +90,32 @@ NAMES = 'colours: ["#ff0000", "#008000", "#0000ff"]\n'
 TRANSPARENT = np.dstack([np.where(LABELS[..., None], PICTURE, 9), np.where(LABELS, 255, 0)])
 
 
+PICTURES = {
+    "bytes": PICTURE,
+    "with an alpha channel": TRANSPARENT.astype(np.uint8),
+    "MATLAB's numbers": PICTURE.astype(float),
+    "from 0 to 1": (PICTURE / 255).astype(np.float32),
+    "words": PICTURE.astype(np.uint16),
+}
+
+
 @pytest.mark.parametrize("name", ["truth.npy", "truth.tif"])
-@pytest.mark.parametrize("picture", [PICTURE, TRANSPARENT.astype(np.uint8)])
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
 def test_a_picture_is_read_by_the_scene_files_colours(tmp_path, picture, name):
     np.testing.assert_array_equal(write(tmp_path, picture, NAMES, name).labels, LABELS)
     mapping = f"{NAMES}classes: {{1: a, 10: b, 14: c}}"
     scene = write(tmp_path, picture, mapping, name)
     assert scene.file_labels == (1, 10, 14)
     np.testing.assert_array_equal(scene.labels, LABELS)
+
+
+def test_a_white_background_is_unlabelled_unless_it_is_listed(tmp_path):
+    white = np.where(LABELS[..., None], PICTURE, 255).astype(np.uint8)
+    np.testing.assert_array_equal(write(tmp_path, white, NAMES).labels, LABELS)
+    listed = 'colours: ["#ff0000", "#008000", "#0000ff", "#ffffff"]'
+    np.testing.assert_array_equal(
+        write(tmp_path, white, listed).labels, np.where(LABELS, LABELS, 4)
+    )
 
 
 def test_a_scene_of_many_colours_finds_each(tmp_path):
@@ -110,12 +148,15 @@ WRONG = {
         PICTURE,
         "colours: [red, green]",
     ),
+    "'colours' gives several classes the colour #ff0000": (PICTURE, "colours: [red, green, red]"),
     "the ground truth has 5 layers; it must be one of labels, a colour picture of 8 bits, or a": (
         np.dstack([LABELS] * 5),
         "",
     ),
-    "the ground truth has 4 layers": (WHOLE * 2.0, ""),
+    "the ground truth has 4 layers": (WHOLE * 2.5, ""),
     "the ground truth has 4 layers; ": (np.maximum(WHOLE, WHOLE[..., ::-1]).astype("f4"), ""),
+    "the ground truth has 4 layers;  ": (WHOLE * 0.3, ""),
+    "the ground truth has 3 layers": (np.where(PICTURE == 255, np.nan, PICTURE), ""),
     "the ground truth 3×8×6; they must have the same rows and columns": (
         np.moveaxis(PICTURE, 2, 0),
         "",
@@ -161,3 +202,5 @@ def test_a_ground_truth_counts_more_than_the_maps(tmp_path):
 def test_maps_that_disagree_are_told(tmp_path):
     with pytest.raises(InputError, match="12 pixels have one label in the first map and another"):
         union(tmp_path, LABELS, np.where(LABELS == 3, 1, LABELS))
+    with pytest.raises(InputError, match=r"if 255 means .*, write 'ignored_label: \[0, 255\]'"):
+        union(tmp_path, np.where(LABELS == 3, 255, LABELS), LABELS)

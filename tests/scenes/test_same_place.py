@@ -61,6 +61,7 @@ ELSEWHERE = {
     ),
     "y 5798800 to 5800000 (EPSG:32632), that one": raster(crs=CRS.from_epsg(32632).to_wkt()),
     "(EPSG:4326), that one": in_other_system(4326),
+    "it is in another reference system; put": in_other_system(32632),
 }
 
 

@@ -157,7 +157,7 @@ def test_unknown_scene_lists_the_known_ones():
 WRONG = {
     "no variable 'paviaU' in this file, which holds: cube .4×3×60.": {"cube_name": "cube"},
     "no variable 'paviaU_gt' in this file, which holds: gt .4×3.": {"labels_name": "gt"},
-    "4×3×60 .rows × cols × bands., the ground truth 3×4; one of them is transposed": {
+    "4×3×60 .rows × cols × bands., the ground truth 3×4; .* if one of them is transposed": {
         "labels": LABELS.T
     },
     "the cube is 4×3, not rows × cols × bands": {"cube": CUBE[:, :, 0]},
@@ -271,13 +271,17 @@ WRONG_OWN = {
     },
     "field.yaml: 4 pixels hold the same negative number in all bands, as at row 1, column 0; "
     "write 'nodata: -9999'": {"cube": NEGATIVE},
-    "write 'nodata: -3.4028234663852886e+38'": {
+    "write 'nodata: -3.4028235e+38'": {
         "cube": np.where(NEGATIVE < 0, np.finfo(np.float32).min, NEGATIVE).astype(np.float32)
     },
-    "is 60×4×3 (rows × cols × bands), the ground truth 4×3; its bands come first; "
-    "'axes: [bands, rows, cols]' reads the cube so": {"cube": np.moveaxis(CUBE, 2, 0)},
-    "its bands lie between; 'axes: [rows, bands, cols]' reads": {"cube": np.moveaxis(CUBE, 2, 1)},
-    "one of them is transposed; 'axes: [cols, rows, bands]' reads": {
+    "is 60×4×3 (rows × cols × bands), the ground truth 4×3; they must have the same rows and "
+    "columns; if its bands come first, write 'axes: [bands, rows, cols]'": {
+        "cube": np.moveaxis(CUBE, 2, 0)
+    },
+    "if its bands lie between, write 'axes: [rows, bands, cols]'": {
+        "cube": np.moveaxis(CUBE, 2, 1)
+    },
+    "if one of them is transposed, write 'axes: [cols, rows, bands]'": {
         "cube": CUBE.transpose(1, 0, 2)
     },
     "the ground truth 4×2; they must have the same rows and columns": {"labels": THREE[:, :2]},

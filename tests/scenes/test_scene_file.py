@@ -2,10 +2,9 @@
 
 import math
 
-import numpy as np
 import pytest
 
-from common.scenes.scene_file import Source, bands_to_show, default_colours, describe
+from common.scenes.scene_file import Source, describe
 from common.system.errors import InputError
 
 LEAST = "name: Field\ncube: cube.npy\n"
@@ -183,17 +182,3 @@ def test_no_scene_file(tmp_path, name, message):
         describe(str(tmp_path / name))
     assert str(caught.value).startswith(f"-d {tmp_path}")
     assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("classes", [2, 7, 8, 20, 60, 61, 300])
-def test_default_colours_differ_and_are_not_black(classes):
-    colours = default_colours(classes)
-    assert len(set(colours)) == len(colours) == classes
-    assert "#000000" not in colours
-
-
-def test_default_bands():
-    assert bands_to_show(60, None) == (50, 30, 10)
-    assert bands_to_show(7, None) == (5, 3, 1)
-    wavelengths = tuple(np.linspace(400, 1000, 61))
-    assert bands_to_show(61, wavelengths) == (24, 15, 6)

@@ -89,11 +89,10 @@ def test_a_full_disk_is_no_reader_that_went_away(tmp_path):
     assert done.returncode != 0
 
 
-@pytest.mark.parametrize("how", ["2>&-", "2>&1 | head -1"])
-def test_a_training_goes_on(tmp_path, toy_data, how):
+def test_a_training_goes_on(tmp_path, toy_data):
     out = tmp_path / "out"
     words = [sys.executable, "baselines/SVM.py", "-d", "UP", "-i", "1", "--data-dir", str(toy_data)]
-    line = f"{' '.join(words)} --out {out} {how}"
+    line = f"{' '.join(words)} --out {out} 2>&1 | head -1"
     shell = ["bash", "-o", "pipefail", "-c", line]
     assert subprocess.run(shell, cwd=REPOSITORY, stdout=subprocess.DEVNULL).returncode == 0
     assert (out / "report.html").is_file()

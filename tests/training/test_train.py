@@ -16,6 +16,7 @@ from common.samples.preprocess import fit_pca_scaling
 from common.samples.random_split import random_split
 from common.system.errors import InputError
 from common.training.predict import logits, predict
+from common.training.step import balanced_weights, weighted_loss
 from common.training.train import (
     Data,
     DivergenceError,
@@ -78,7 +79,7 @@ def scripted_losses(monkeypatch, losses):
     """Let validation report these losses, and record the weights it saw."""
     seen = []
 
-    def validate(model, patches, targets, pixels):
+    def validate(model, patches, targets, pixels, class_weights):
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         return losses[len(seen) - 1], 0.5
 
@@ -270,3 +271,32 @@ def test_validation_loss_is_the_mean_over_the_whole_set(task):
     assert loss == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
     hits = predict(model, patches, split.val) == labels[split.val]
     assert accuracy == pytest.approx(hits.mean())
+
+
+def test_class_weights_are_those_of_the_training_pixels_in_validation_too(task):
+    patches, labels, split = task
+    of_first = np.flatnonzero(labels[split.train] == 1)
+    uneven = dataclasses.replace(split, train=np.delete(split.train, of_first[3:]))
+    settings = dataclasses.replace(SETTINGS, epoch=1, class_weights="balanced")
+    model = new_model()
+    (epoch,) = train(model, task._replace(split=uneven), settings, seed=1)
+    targets, pixels = torch.from_numpy(labels) - 1, torch.from_numpy(split.val)
+    weights = balanced_weights(targets[uneven.train], 5, balance=0)
+    assert weights[0] > 3 * weights[1:].max()
+    scores = logits(model, patches, pixels)
+    expected = weighted_loss(scores, targets[pixels], weights).item()
+    assert epoch.validation_loss == pytest.approx(expected, rel=1e-5)
+    assert expected != pytest.approx(F.cross_entropy(scores, targets[pixels]).item(), rel=0.01)
+
+
+def test_class_weights_find_more_of_a_small_class(task):
+    patches, labels, split = task
+    of_first = np.flatnonzero(labels[split.train] == 1)
+    uneven = dataclasses.replace(split, train=np.delete(split.train, of_first[2:]))
+    pixels, found = split.test[labels[split.test] == 1], {}
+    for kind in ("none", "balanced"):
+        settings = dataclasses.replace(SETTINGS, epoch=10, lr=3e-3, class_weights=kind)
+        model = new_model()
+        train(model, task._replace(split=uneven), settings, seed=1)
+        found[kind] = (predict(model, patches, pixels) == 1).mean()
+    assert found["balanced"] > found["none"]
