@@ -276,7 +276,10 @@ def _tables(report: dict) -> list[dict]:
     split = report["split"]
     used = {
         name: own.get(name)
-        for name in ("dataset", "weights", "map", "device", "precision", "data_dir", "out")
+        for name in (
+            *("dataset", "weights", "map", "probabilities", "device", "precision"),
+            *("data_dir", "out"),
+        )
     }
     tables = {
         "Settings": {"model": report["model"]} | (used if trained else _settings(own, split)),
