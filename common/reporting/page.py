@@ -276,7 +276,10 @@ def _tables(report: dict) -> list[dict]:
     split = report["split"]
     used = {
         name: own.get(name)
-        for name in ("dataset", "weights", "map", "device", "precision", "data_dir", "out")
+        for name in (
+            *("dataset", "weights", "map", "probabilities", "device", "precision"),
+            *("data_dir", "out"),
+        )
     }
     tables = {
         "Settings": {"model": report["model"]} | (used if trained else _settings(own, split)),
@@ -290,7 +293,6 @@ def _tables(report: dict) -> list[dict]:
             f"{part} pixels": " ".join(report["split"][f"{part}_sha256"])
             for part in ("train", "val", "test")
         },
-        "Packages": report.get("packages", {}),
     }
     return [
         {"title": title, "rows": [(k, str(v)) for k, v in rows.items() if v is not None]}
@@ -305,12 +307,14 @@ def _settings(settings: dict, split: dict) -> dict:
 
 def _origin(report: dict) -> dict[str, str | None]:
     """The command and where it was typed, and what it was made from."""
+    packages = [f"{name} {version}" for name, version in report.get("packages", {}).items()]
     return {
         "command": report.get("command"),
         "typed in": report.get("directory"),
         "commit": report["environment"].get("commit"),
         "date": report["date"],
         "scene read from": report["source"],
+        "packages": ", ".join(packages) or None,
     }
 
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
-import hashlib
 import os
 import shlex
 import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+
+from common.system.files import file_sha256
 
 try:
     TYPED_IN = os.getcwd()
@@ -78,5 +79,4 @@ def sha256_of_files(paths: Iterable[Path]) -> dict[str, str]:
 @functools.cache
 def _sha256(path: Path, _size: int, _time: int) -> str:
     """Checksum of a file, read once for as long as its size and time stay what they are."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)

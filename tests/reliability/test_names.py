@@ -159,9 +159,11 @@ def test_tables(ending, results, capsys, tried):
         assert len(rows) == len(NAMES)
         assert all(row.count("&") == 2 and not set(row) & set("\\%$#_{}~^") for row in rows)
     else:
-        table = [line for line in text.splitlines() if line.startswith("|")]
-        assert len(table) == len(NAMES) + 5
-        assert {line.replace(r"\|", "").count("|") for line in table} == {4}
+        tables = [part for part in text.split("\n\n") if part.startswith("|")]
+        accuracies, classes, costs = (table.strip().splitlines() for table in tables)
+        assert (len(accuracies), len(classes), len(costs)) == (len(NAMES) + 6, len(NAMES) + 2, 3)
+        for table, bars in ((accuracies, 4), (classes, 4), (costs, 9)):
+            assert {line.replace(r"\|", "").count("|") for line in table} == {bars}
         assert "<script" not in text.replace(r"\<", "")
     tried(FAULT, HOW, len(NAMES))
 

@@ -77,7 +77,7 @@ def unlabelled(folder, name, save, array=None, more=""):
 def test_training_on_a_scene_of_ones_own(trained):
     model, folder = trained
     report = read_report(folder / "out")
-    assert (report["model"], report["dataset"]) == (model, "Toy_field")
+    assert (report["model"], report["dataset"]) == (model, "Toy field")
     assert report["scene_name"] == "Toy field"
     assert report["class_names"] == ["Rye", "Oats", "Wheat", "Barley", "Maize"]
     assert report["class_colours"][0] == "#ff0000"
@@ -183,12 +183,12 @@ def test_scenes_of_another_kind_are_refused(trained, tmp_path, capsys):
 
     cube = toy_cube()
     few = message(cube[:, :, :50])
-    assert "weights.pt: trained on 60 bands and 5 classes, but Other_field has 50 bands" in few
+    assert "weights.pt: trained on 60 bands and 5 classes, but Other field has 50 bands" in few
     assert "write 'axes: [bands, rows, cols]'" in message(np.moveaxis(cube, 2, 0))
     assert "write 'axes: [rows, bands, cols]'" in message(np.moveaxis(cube, 2, 1))
     shifted = [wavelength + 6 * (band == 7) for band, wavelength in enumerate(WAVELENGTHS)]
     at = message(cube, f"wavelengths: {shifted}")
-    assert "band 7 was at 470 nm in training, but is at 476 nm in Other_field; resample" in at
+    assert "band 7 was at 470 nm in training, but is at 476 nm in Other field; resample" in at
     assert "no ground truth to test on either" in message(cube, "", "--map", "none")
     assert "'wavelengths' lists 3, but the cube wrong.npy has 60" in message(
         cube, "wavelengths: [400, 500, 600]"
@@ -208,7 +208,7 @@ def test_classes_must_be_those_of_the_network(trained, tmp_path, capsys):
     text = SCENE.replace("Rye, Oats", "Oats, Rye")
     (folder / "order.yaml").write_text(text, "utf-8")
     message = refused(trained, tmp_path, capsys, "order.yaml")
-    assert "the same classes in another order than Toy_field has: Rye, Oats, Wheat" in message
+    assert "the same classes in another order than Toy field has: Rye, Oats, Wheat" in message
     labels = toy_labels()
     labels[labels == 5] = 0
     scipy.io.savemat(folder / "few.mat", {"cube": toy_cube(), "truth": labels})
@@ -216,14 +216,14 @@ def test_classes_must_be_those_of_the_network(trained, tmp_path, capsys):
     text += "cube: {path: few.mat, variable: cube}\n"
     (folder / "few.yaml").write_text(text.replace("field.mat", "few.mat"), "utf-8")
     message = refused(trained, tmp_path, capsys, "few.yaml")
-    assert "but Toy_field has 60 bands and 4 classes; name the network's classes" in message
+    assert "but Toy field has 60 bands and 4 classes; name the network's classes" in message
 
 
 def test_other_classes_are_refused(trained, tmp_path, capsys):
     _, folder = trained
     (folder / "others.yaml").write_text(SCENE.replace("Rye", "Rice"), "utf-8")
     message = refused(trained, tmp_path, capsys, "others.yaml")
-    assert "trained on other classes than Toy_field has: Rye, Oats, Wheat" in message
+    assert "trained on other classes than Toy field has: Rye, Oats, Wheat" in message
 
 
 def test_own_scene_with_other_labels_tests_no_pixel_that_was_trained_on(trained, tmp_path):
