@@ -104,11 +104,13 @@ RECIPES = {"paper": Recipe(), "fast": FAST, "authors": AUTHORS}
 OF_SCENE = {  # further defaults, where a scene has its own
     ("authors", "UP"): {"valid_split": 0.9, "validation": None},
 }
+# It drops half of its features: classes of few pixels must be seen more often.
+OF_SSRN = dataclasses.replace(
+    FAST, defaults=FAST.defaults | {"epoch": 16}, balance=0.5, occlusion=0.0
+)
 OF_NETWORK = {  # instead, where a network asks for something else
-    # It drops half of its features: classes of few pixels must be seen more often.
-    ("fast", "SSRN"): dataclasses.replace(
-        FAST, defaults=FAST.defaults | {"epoch": 16}, balance=0.5, occlusion=0.0
-    ),
+    # SSRN, and its parts, which are compared with it on equal terms.
+    **{("fast", name): OF_SSRN for name in ("SSRN", "SPC", "SPA", "CNNL")},
     # What it sees is one pixel, whose scale must stay.
     ("fast", "SAE"): dataclasses.replace(FAST, occlusion=0.0),
     ("authors", "SAE"): dataclasses.replace(

@@ -34,7 +34,7 @@ fi
 """
 
 PIP = "-m pip install --disable-pip-version-check -r"
-TESTS = "-m pytest -n auto --maxprocesses 4 --dist worksteal --durations 10"
+TESTS = "-m pytest -n 3 --dist worksteal --durations 10"
 DEMO = "A2S2KResNet/A2S2KResNet.py -d IN -i 1"
 
 

@@ -192,10 +192,12 @@ def check_same_place(cube: Raster, labels: Raster) -> None:
         return
     found = ours.pixels(transformed(theirs.places(labels.corners), theirs.crs, ours.crs))
     if labels.shape != cube.shape or not (np.abs(found - cube.corners) <= SAME_PLACE).all():
+        cure = "put it on the same grid"
+        if all(Path(name).suffix.lower() in (".tif", ".tiff") for name in (labels.name, cube.name)):
+            cure += f", as with: rio warp {labels.name} aligned.tif --like {cube.name}"
         raise InputError(
             f"{labels.name}: lies at another place than {cube.name}: {_place(labels, theirs)}, "
-            f"that one {_place(cube, ours)}; {_difference(found, labels, cube)}; put "
-            f"it on the same grid, as with: rio warp {labels.name} aligned.tif --like {cube.name}"
+            f"that one {_place(cube, ours)}; {_difference(found, labels, cube)}; {cure}"
         )
 
 

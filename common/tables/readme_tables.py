@@ -39,7 +39,8 @@ HEADLINE = {  # results directory → what the README calls it, and its command
 }
 COMPARED = {  # method of studies/ssrn_paper_fast.yaml → results directory
     "SVM": "IN_SVM_patch_20",
-    **{name: f"IN_{name}_fast_20" for name in ("SAE", "CNN", "CNNL", "SPA", "SPC", "SSRN")},
+    "SAE": "IN_SAE_20",
+    **{name: f"IN_{name}_fast_20" for name in ("CNN", "CNNL", "SPA", "SPC", "SSRN")},
 }
 AUTHORS = {"SSRN, Keras form": "IN_SSRNKeras_authors", "SSRN": "IN_SSRN_authors"}
 BEGIN = "<!-- {}: written by python -m common readme -->"

@@ -198,7 +198,7 @@ def test_another_preprocessing(name, kind, toy_data, tmp_path, monkeypatch):
     if "scene" in flags:
         settings["fitted_on"] = "scene"
     assert report["preprocessing"] == settings
-    assert report["oa"][0] > 0.9
+    assert report["oa"][0] > 0.8  # by chance: 0.24
 
 
 def test_the_training_pixels_are_standardised_as_ever(results):

@@ -58,7 +58,9 @@ def test_every_line_of_the_drawing_is_an_arrow_or_a_name():
 def test_every_folder_is_told_of():
     told = {name for row in rows(PAGE) if len(row) == 2 for name in code(row[0])}
     folders = {f"common/{n}/" for n in FLOORS if (REPOSITORY / "common" / n).is_dir()}
-    assert told == folders | {f"{n}/" for n in (*NETWORKS, "benchmarks", "figs", "tests")}
+    assert told == folders | {
+        f"{n}/" for n in (*NETWORKS, "studies", "benchmarks", "figs", "tests")
+    }
 
 
 WHERE = [row for row in rows(PAGE) if len(row) == 3 and "](" in row[1]]

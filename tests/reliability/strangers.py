@@ -73,6 +73,7 @@ def hdf5(folder: Path, name: str = "x.h5", axes: str = "rows, cols, bands", **op
     with h5py.File(folder / name, "w") as file:
         file.create_dataset("a/cube", data=CUBE.transpose(order), **options)
         fill = {"_FillValue": np.array([9999], "u2"), "scale_factor": 0.1, "add_offset": 1.0}
+        fill |= {"valid_range": np.array([0, 60_000], "u2"), "_Unsigned": "true"}
         file["a/cube"].attrs.update(fill)
         file["b/gt"], file["b/good_bands"] = LABELS, np.array([1] * 8 + [0], "u1")
         file["b/wavelengths"] = np.linspace(0.4, 2.4, 9)

@@ -69,6 +69,36 @@ def test_bands_marked_bad(tmp_path, bbl):
 
 
 @pytest.mark.parametrize(
+    ("bbl", "why"),
+    [("1, 0", "for it has 2 entries for 8 bands"), ("a", "for it holds what is no number")],
+)
+def test_a_list_of_bad_bands_that_does_not_fit_is_told(tmp_path, bbl, why):
+    file = open_array(saved(tmp_path, "ENVI\n", f"ENVI\nbbl = {{{bbl}}}\n"))
+    assert file.bad_bands == ()
+    (note,) = file.notes
+    assert note.endswith(f": its list of bad bands is not used, {why}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark(tmp_path, encoding):
+    path = saved(tmp_path, "ENVI\n", "ENVI\nsensor type = µm\n", "utf-8")
+    path.write_bytes(path.read_text("utf-8").encode(encoding))
+    np.testing.assert_array_equal(open_array(path).read(), CUBE)
+
+
+@pytest.mark.parametrize("first", ["envi", "\n  ENVI Standard"])
+def test_a_first_line_as_careless_programs_write_it(tmp_path, first):
+    path = saved(tmp_path, "ENVI\n", f"{first}\n")
+    np.testing.assert_array_equal(open_array(path).read(), CUBE)
+
+
+def test_a_comma_after_the_last_entry(tmp_path):
+    centres = ", ".join(str(400 + band) for band in range(8))
+    path = saved(tmp_path, "ENVI\n", f"ENVI\nwavelength = {{{centres},}}\n")
+    assert open_array(path).wavelengths == tuple(range(400, 408))
+
+
+@pytest.mark.parametrize(
     ("lines", "scale", "offset"),
     [
         ("reflectance scale factor = 10000", 1e-4, 0),
@@ -87,6 +117,7 @@ def test_scales(tmp_path, lines, scale, offset):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("data ignore value = none", "'data ignore value = none' in the ENVI header is no number;"),
         ("reflectance scale factor = 0", "states the scale factor 0"),
         ("reflectance scale factor = nan", "states a scale factor that is no usable number"),
         ("data gain values = {1, 2}", "states 2 scale factors for 8 bands"),

@@ -47,7 +47,7 @@ SAVE = {
 @pytest.mark.parametrize("save", SAVE)
 def test_arrays_in_structs(tmp_path, save):
     SAVE[save](tmp_path / "a.mat")
-    for name, array in (("hsi.Data", CUBE), ("hsi.gt", MAP)):
+    for name, array in (("hsi.Data", CUBE), ("hsi/Data", CUBE), ("hsi.gt", MAP)):
         file = open_array(tmp_path / "a.mat", name)
         np.testing.assert_array_equal(file.read(), array)
         np.testing.assert_array_equal(file.read_rows(2, 4), array[2:4])
