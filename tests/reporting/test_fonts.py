@@ -25,7 +25,7 @@ def outcome() -> Outcome:
         "labels_in_maps": [1, 2, 30],
         "confusion": [[[3, 1, 0], [0, 4, 0], [0, 0, 4]]],
     }
-    iteration = IterationFiles(labels, None, None, {}, {})
+    iteration = IterationFiles(labels, None, None, None, {}, {})
     return Outcome(report, labels, np.zeros((3, 4, 3), np.uint8), [iteration])
 
 

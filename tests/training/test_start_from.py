@@ -89,7 +89,11 @@ def test_of_the_same_classes_all_weights_are_taken_over(folder, begun, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "classes", [CLASSES.replace("Rye, Oats", "Oats, Rye"), "classes: {1: Rye, 2: Oats, 5: Maize}\n"]
+    "classes",
+    [
+        CLASSES.replace("Rye, Oats", "Oats, Rye"),
+        "classes: {1: Rye, 2: Oats, 5: Maize}\nignored_label: [0, 3, 4]\n",
+    ],
 )
 def test_other_classes_get_a_new_last_layer(folder, begun, tmp_path, classes):
     scene(folder, classes)
