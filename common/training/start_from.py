@@ -99,7 +99,7 @@ def _check_alike(weights: Weights, arguments: dict, scene: Scene, name: str) -> 
     trained, here = len(weights.bands), scene.cube.shape[2]
     if trained != here:
         raise InputError(
-            f"{name}: trained on {trained} bands, but {scene.key} has {here}; leave out bands with "
+            f"{name}: trained on {trained} bands, but {scene.title} has {here}; leave out bands with "
             f"'ignored_bands' in a scene file, so that both have the same"
         )
     check_wavelengths(weights, scene, name)

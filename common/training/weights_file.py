@@ -165,7 +165,7 @@ def check_wavelengths(weights: Weights, scene: Scene, name: str) -> bool:
         raise InputError(
             f"{name}: band {weights.bands[apart.argmax()]} was at "
             f"{weights.wavelengths[apart.argmax()]:g} nm in training, but is at "
-            f"{scene.wavelengths[apart.argmax()]:g} nm in {scene.key}; resample the scene"
+            f"{scene.wavelengths[apart.argmax()]:g} nm in {scene.title}; resample the scene"
         )
     return True
 

@@ -30,7 +30,8 @@ from common.reporting.page import write_page
 from common.reporting.pictures import palette
 from common.reporting.read_results import read_outcome
 from common.run.cli import main
-from common.scenes.scene_file import SCENES, default_colours, describe
+from common.scenes.colours import default_colours
+from common.scenes.scene_file import SCENES, describe
 from tests.conftest import toy_labels
 
 SHORT = ["-p", "2", "-k", "4", "-e", "2", "--precision", "fp32"]

@@ -77,7 +77,7 @@ def unlabelled(folder, name, save, array=None, more=""):
 def test_training_on_a_scene_of_ones_own(trained):
     model, folder = trained
     report = read_report(folder / "out")
-    assert (report["model"], report["dataset"]) == (model, "Toy field")
+    assert (report["model"], report["dataset"]) == (model, "Toy_field")
     assert report["scene_name"] == "Toy field"
     assert report["class_names"] == ["Rye", "Oats", "Wheat", "Barley", "Maize"]
     assert report["class_colours"][0] == "#ff0000"
