@@ -161,7 +161,7 @@ def test_second_class_is_on_the_page_where_there_are_probabilities(
     write_page(tmp_path)
     page = read_page(tmp_path)
     assert "second class second most probable, first iteration" in page.text
-    assert "margin: 0 to 1" in page.text
+    assert "margin largest softmax less the second, first iteration" in page.text
 
 
 def test_shares_and_shades_of_nothing():
