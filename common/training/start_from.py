@@ -99,8 +99,8 @@ def _check_alike(weights: Weights, arguments: dict, scene: Scene, name: str) -> 
     trained, here = len(weights.bands), scene.cube.shape[2]
     if trained != here:
         raise InputError(
-            f"{name}: trained on {trained} bands, but {scene.key} has {here}; leave out bands with "
-            f"'ignored_bands' in a scene file, so that both have the same"
+            f"{name}: trained on {trained} bands, but {scene.title} has {here}; leave out bands "
+            f"with 'ignored_bands' in a scene file, so that both have the same"
         )
     check_wavelengths(weights, scene, name)
     components = weights.network["bands"]
