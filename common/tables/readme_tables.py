@@ -42,6 +42,7 @@ COMPARED = {  # method of studies/ssrn_paper_fast.yaml → results directory
     "SAE": "IN_SAE_20",
     **{name: f"IN_{name}_fast_20" for name in ("CNN", "CNNL", "SPA", "SPC", "SSRN")},
 }
+AUTHORS_TITLE = "SSRN by the protocol of its authors"
 AUTHORS = {"SSRN, Keras form": "IN_SSRNKeras_authors", "SSRN": "IN_SSRN_authors"}
 BEGIN = "<!-- {}: written by python -m common readme -->"
 END = "<!-- {}: end -->"
@@ -162,21 +163,22 @@ def compared_tables(published: Path) -> str:
     """Markdown tables of the systems of the SSRN paper beside its figures, and its authors' run."""
     study = yaml.safe_load((REPOSITORY / "studies" / "ssrn_paper_fast.yaml").read_text("utf-8"))
     figures = study["published"]["IN"]
-
-    def row(method: str, name: str, theirs: tuple) -> Row:
-        there = (published / name / "report.json").is_file()
-        return Row(method, "", published / name, "" if there else f"no {name}", theirs)
-
-    rows = [row(method, name, tuple(figures[method])) for method, name in COMPARED.items()]
     maps = Published(study["published"]["source"], study["published"]["pixels"])
-    authors = [row(method, name, (99.44, None, None)) for method, name in AUTHORS.items()]
     record = Published("the authors' record of one run")
-    return markdown(
-        [
-            comparison_table(study["name"], "IN", rows, maps),
-            comparison_table("The protocol of SSRN's authors", "IN", authors, record),
+    tables = [
+        (study["name"], maps, {name: (of, tuple(figures[name])) for name, of in COMPARED.items()}),
+        (AUTHORS_TITLE, record, {name: (of, (99.44, None, None)) for name, of in AUTHORS.items()}),
+    ]
+    made = []
+    for title, source, methods in tables:
+        rows = [
+            Row(name, "", published / of, published=theirs)
+            for name, (of, theirs) in methods.items()
+            if (published / of / "report.json").is_file()
         ]
-    ).strip()
+        if rows:
+            made.append(comparison_table(title, "IN", rows, source))
+    return markdown(made).strip()
 
 
 def splits_table(reports: dict[str, dict]) -> str:
