@@ -72,7 +72,15 @@ def measure(arguments: argparse.Namespace) -> None:
     precision = choose_precision("auto", device)
     contestants = [c for c in CONTESTANTS if c != "bf16" or precision == "bf16"]
 
-    values = {}  # quantity: model: contestant: one number per round
+    result = {
+        "date": date.today().isoformat(),
+        "command": "python -m benchmarks.run " + " ".join(sys.argv[1:]),
+        "environment": describe_environment(device),
+        "auto_precision": precision,
+        "protocol_epochs": arguments.epochs,
+        "values": {},  # quantity: model: contestant: one number per round
+    }
+    values = result["values"]
     for model in arguments.models:
         for name, word in WORDS.items():
             for number in range(arguments.rounds if word in wanted else 0):
@@ -84,17 +92,8 @@ def measure(arguments: argparse.Namespace) -> None:
             for contestant in in_turn(number, contestants):
                 for name, value in protocol(contestant, model, arguments).items():
                     note(values, name, model, contestant, value)
-
-    result = {
-        "date": date.today().isoformat(),
-        "command": "python -m benchmarks.run " + " ".join(sys.argv[1:]),
-        "environment": describe_environment(device),
-        "auto_precision": precision,
-        "protocol_epochs": arguments.epochs,
-        "values": values,
-    }
-    write_file(out / "comparison.json", json.dumps(result, indent=1) + "\n")
-    write_file(out / "comparison.md", markdown(result))
+        write_file(out / "comparison.json", json.dumps(result, indent=1) + "\n")
+        write_file(out / "comparison.md", markdown(result))  # after each, for all take hours
     print(markdown(result))
 
 

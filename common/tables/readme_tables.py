@@ -27,6 +27,7 @@ FILES = {  # the file that holds each table, or passage with figures
     "splits": "docs/splits.md",
     "compared": "docs/compared-systems.md",
     "speed": "docs/speed.md",
+    "speed of the compared": "docs/speed.md",
     "reliability": "docs/reliability.md",
 }
 A2S2K, SSRN = "A2S2KResNet/A2S2KResNet.py -d IN -i 5", "SSRN/SSRN.py -d IN -i 5"
@@ -42,6 +43,7 @@ COMPARED = {  # method of studies/ssrn_paper_fast.yaml → results directory
     "SAE": "IN_SAE_20",
     **{name: f"IN_{name}_fast_20" for name in ("CNN", "CNNL", "SPA", "SPC", "SSRN")},
 }
+AUTHORS_TITLE = "SSRN by the protocol of its authors"
 AUTHORS = {"SSRN, Keras form": "IN_SSRNKeras_authors", "SSRN": "IN_SSRN_authors"}
 BEGIN = "<!-- {}: written by python -m common readme -->"
 END = "<!-- {}: end -->"
@@ -162,21 +164,22 @@ def compared_tables(published: Path) -> str:
     """Markdown tables of the systems of the SSRN paper beside its figures, and its authors' run."""
     study = yaml.safe_load((REPOSITORY / "studies" / "ssrn_paper_fast.yaml").read_text("utf-8"))
     figures = study["published"]["IN"]
-
-    def row(method: str, name: str, theirs: tuple) -> Row:
-        there = (published / name / "report.json").is_file()
-        return Row(method, "", published / name, "" if there else f"no {name}", theirs)
-
-    rows = [row(method, name, tuple(figures[method])) for method, name in COMPARED.items()]
     maps = Published(study["published"]["source"], study["published"]["pixels"])
-    authors = [row(method, name, (99.44, None, None)) for method, name in AUTHORS.items()]
     record = Published("the authors' record of one run")
-    return markdown(
-        [
-            comparison_table(study["name"], "IN", rows, maps),
-            comparison_table("The protocol of SSRN's authors", "IN", authors, record),
+    tables = [
+        (study["name"], maps, {name: (of, tuple(figures[name])) for name, of in COMPARED.items()}),
+        (AUTHORS_TITLE, record, {name: (of, (99.44, None, None)) for name, of in AUTHORS.items()}),
+    ]
+    made = []
+    for title, source, methods in tables:
+        rows = [
+            Row(name, "", published / of, published=theirs)
+            for name, (of, theirs) in methods.items()
+            if (published / of / "report.json").is_file()
         ]
-    ).strip()
+        if rows:
+            made.append(comparison_table(title, "IN", rows, source))
+    return markdown(made).strip()
 
 
 def splits_table(reports: dict[str, dict]) -> str:
@@ -299,6 +302,7 @@ def write_tables(check: bool) -> int:
 def made_tables(reports: dict[str, dict]) -> dict[str, str]:
     """Make every table of `FILES`, from the reports and from what was measured."""
     speed = REPOSITORY / "benchmarks" / "results" / "comparison.md"
+    compared = speed.parent / "compared" / "comparison.md"
     measured = json.loads(speed.with_suffix(".json").read_text("utf-8"))
     faults = REPOSITORY / "results" / "published" / "reliability.json"
     return {
@@ -308,5 +312,6 @@ def made_tables(reports: dict[str, dict]) -> dict[str, str]:
         "splits": splits_table(reports),
         "compared": compared_tables(REPOSITORY / "results" / "published"),
         "speed": speed.read_text("utf-8").strip(),
+        "speed of the compared": compared.read_text("utf-8").strip(),
         "reliability": reliability_table(json.loads(faults.read_text("utf-8"))),
     }

@@ -17,6 +17,7 @@ from common.samples.patches import Patches
 from common.system.memory import is_out_of_memory
 
 BYTES_PER_BATCH = {"cpu": 64 * 49 * 200, "cuda": 4096 * 49 * 200}  # 16, 1024 patches in float32
+LEAST_PER_BATCH = {"cpu": 16, "cuda": 1}  # patches: of fewer, the CPU's layers take as long
 PIXELS_PER_CHUNK = 16_384  # whose features are kept at a time
 
 
@@ -91,10 +92,14 @@ def _spectral_features(
 
 
 def patches_per_batch(model: nn.Module, patches: Patches) -> int:
-    """As many patches as fit into a fixed share of memory, in the type that feature maps have."""
+    """As many patches as fit into a fixed share of memory, in the type that feature maps have.
+
+    But as many at least as take no longer than fewer of them, however large each is.
+    """
     spectra, pixels = patches.spectra, (2 * patches.half_width + 1) ** 2
     size = number_size(model) * pixels * spectra.shape[1]
-    return max(1, BYTES_PER_BATCH[spectra.device.type] // size)
+    kind = spectra.device.type
+    return max(LEAST_PER_BATCH[kind], BYTES_PER_BATCH[kind] // size)
 
 
 def replicas(model: nn.Module) -> Callable[[], nn.Module]:

@@ -11,10 +11,11 @@ import torch
 import common.training.predict
 from common.fast import use_fast_form
 from common.samples.patches import Patches
-from common.training.predict import logits, predict
+from common.training.predict import logits, patches_per_batch, predict
 from SSRN.SSRN import SSRN
 
 ROWS, COLS, BANDS = 9, 11, 20
+CPU = torch.device("cpu")
 
 
 def trained_like(model: SSRN) -> SSRN:
@@ -62,6 +63,12 @@ def test_predict_gives_labels_from_one_on():
     assert labels.shape == (3,)
     assert set(labels) <= {1, 2, 3, 4}
     assert predict(model, patches, np.array([], np.int64)).shape == (0,)
+
+
+@pytest.mark.parametrize(("half_width", "expected"), [(2, 313), (13, 16)])
+def test_batches_hold_as_many_patches_as_the_cpu_takes_at_once(half_width, expected):
+    patches = Patches.of_cube(np.zeros((ROWS, COLS, BANDS), np.float32), half_width, CPU)
+    assert patches_per_batch(SSRN(BANDS, classes=4, kernels=6), patches) == expected
 
 
 @pytest.fixture
