@@ -50,12 +50,8 @@ from common.system.memory import keep_freed_memory, told_if_memory_is_short
 from common.system.provenance import typed_command
 from common.training.classifier import Trained
 from common.training.cost import network_cost
-from common.training.network_classifier import (
-    build,
-    check_patch,
-    network_environment,
-    scene_patches,
-)
+from common.training.network_classifier import network_environment
+from common.training.network_input import build, check_patch, scene_patches
 from common.training.predict import classify, predict
 from common.training.weights_file import Weights, save_weights
 from SSRN.checkpoint_file import Released, read_released

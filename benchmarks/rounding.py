@@ -33,7 +33,7 @@ from common.settings import Settings
 from common.system.device import choose_device, describe_environment, make_deterministic
 from common.system.errors import OneLineParser, run_program
 from common.system.files import write_file
-from common.training import network_classifier
+from common.training import network_classifier, network_input
 from common.training.classifier import Task
 
 NETWORKS = ("A2S2KResNet", "SSRN")
@@ -168,9 +168,9 @@ def trained_scores(
 ) -> dict[str, float]:
     """Train on a random split as the training scripts do, with these layers, and test."""
     split = random_split(scene.labels, settings.valid_split, seed)
-    fast = network_classifier.use_fast_form
+    fast = network_input.use_fast_form
     if layers == "plain":
-        network_classifier.use_fast_form = lambda model, device, dtype: model.to(device)
+        network_input.use_fast_form = lambda model, device, dtype: model.to(device)
     try:
         with tempfile.TemporaryDirectory() as folder:
             task = Task(split, seed, Path(folder), f"{settings.model}, {layers}, seed {seed}")
@@ -178,7 +178,7 @@ def trained_scores(
             [trained] = classifier.fit([task])
             predicted, _ = trained.classify(split.test)
     finally:
-        network_classifier.use_fast_form = fast
+        network_input.use_fast_form = fast
     labels = scene.labels.flat[split.test]
     found = scores(confusion_matrix(labels, np.asarray(predicted), scene.classes))
     return {figure: float(getattr(found, figure)) for figure in ("oa", "aa", "kappa")}

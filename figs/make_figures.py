@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
-from common.reporting.figures import encoded, maps
+from common.reporting.figures import encoded
+from common.reporting.map_figures import maps
 from common.reporting.read_results import read_outcome
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import write_file

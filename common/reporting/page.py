@@ -11,19 +11,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common.reporting.figures import (
-    BLACK,
     CONFUSION_TITLE,
-    KEYS,
     draw_figures,
     encoded,
-    map_panels,
     row_shares,
-    shade_ranges,
     write_figures,
 )
+from common.reporting.map_figures import BLACK, KEYS, map_panels, shade_ranges
 from common.reporting.pictures import png
 from common.reporting.read_results import Outcome, read_outcome
-from common.reporting.report import (
+from common.reporting.report_text import (
     costs,
     inputs_in_words,
     intervals,

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from common.reporting.pictures import enlarged, false_colour, label_png, png
-from common.reporting.report import report_json, report_text
+from common.reporting.report import report_json
+from common.reporting.report_text import report_text
 from common.scenes.map_file import Legend, map_writer
 from common.scenes.scene import Scene
 from common.settings import Settings

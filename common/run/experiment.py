@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.reporting.report import Iteration, build_report, report_text
+from common.reporting.report import Iteration, build_report
+from common.reporting.report_text import report_text
 from common.reporting.results_folder import (
     cleared_if_in_vain,
     map_files,

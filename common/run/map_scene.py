@@ -30,13 +30,8 @@ from common.system.device import choose_device, make_deterministic, peak_memory_
 from common.system.errors import InputError
 from common.system.memory import keep_freed_memory
 from common.training.cost import network_cost
-from common.training.network_classifier import (
-    build,
-    check_finite,
-    check_patch,
-    network_environment,
-    scene_patches,
-)
+from common.training.network_classifier import network_environment
+from common.training.network_input import build, check_finite, check_patch, scene_patches
 from common.training.predict import classify, most_probable, probabilities
 from common.training.weights_file import (
     Weights,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.reporting.intervals import blocks_interval
-from common.reporting.report import INTERVALS, is_known
+from common.reporting.report_text import INTERVALS, is_known
 from common.tables.methods import Method, UnavailableError, correctness
 from common.tables.table_formats import NONE, Table
 

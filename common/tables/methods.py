@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.reporting.report import scene_title, split_name, with_all_figures
+from common.reporting.report import with_all_figures
+from common.reporting.report_text import scene_title, split_name
 from common.system.errors import InputError
 
 SUMMARIES = ("oa", "aa", "kappa", "f1_macro")

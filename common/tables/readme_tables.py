@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from common.recipe import with_recipe
-from common.reporting.report import report_text, split_count
+from common.reporting.report_text import report_text, split_count
 from common.settings import Settings
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import REPOSITORY, check_is_file, write_file

@@ -11,10 +11,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from common.reporting.figures import STYLE, class_handles, encoded, map_panels, numbered_names
+from common.reporting.figures import STYLE, encoded
+from common.reporting.map_figures import class_handles, map_panels, numbered_names
 from common.reporting.metrics import Scores, confusion_matrix, scores
 from common.reporting.read_results import Outcome, read_outcome
-from common.reporting.report import numbers_in_maps
+from common.reporting.report_text import numbers_in_maps
 from common.scenes.labels import class_numbers
 from common.system.files import write_file
 from common.tables.methods import read_method

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from common.reporting.read_results import read_outcome
-from common.reporting.report import report_text
+from common.reporting.report_text import report_text
 from common.reporting.resume import WITHOUT_EFFECT
 from common.run.cli import read_settings
 from common.system.files import REPOSITORY

@@ -17,7 +17,7 @@ from common.fast.replaced import in_fast_form, use_layers
 from common.run.cli import main
 from common.settings import Settings
 from common.system.files import REPOSITORY
-from common.training import network_classifier
+from common.training import network_classifier, network_input
 from tests.networks.HybridSN import DEFAULTS, HybridSN
 from tests.networks.own_networks import Custom, Mixture, Spectrum, Transformer
 
@@ -98,26 +98,26 @@ def history(out) -> np.ndarray:
 def test_from_training_to_onnx(network, precision, toy_data, tmp_path, monkeypatch, capsys):
     capabilities = {"avx512_bf16": True}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    flags, fast = ["--precision", precision, "--seed", "3"], network_classifier.use_fast_form
+    flags, fast = ["--precision", precision, "--seed", "3"], network_input.use_fast_form
     used = []
 
     def with_fast_layers(model, device, dtype):
         used.append(fast(model, device, dtype))
         return used[-1]
 
-    monkeypatch.setattr(network_classifier, "use_fast_form", with_fast_layers)
+    monkeypatch.setattr(network_input, "use_fast_form", with_fast_layers)
     assert run(network, toy_data, tmp_path / "fast", *flags) == 0
     assert bool(in_fast_form(used[0])) == (network not in LIKE_PYTORCHS)  # also after its check
     assert "plain PyTorch" not in capsys.readouterr().err
 
-    monkeypatch.setattr(network_classifier, "use_fast_form", lambda model, device, dtype: model)
+    monkeypatch.setattr(network_input, "use_fast_form", lambda model, device, dtype: model)
     assert run(network, toy_data, tmp_path / "plain", *flags) == 0
     of_training, of_validation = (0.05, 0.25) if precision == "bf16" else (1e-3, 1e-2)
     ours, plain = (history(tmp_path / name) for name in ("fast", "plain"))
     np.testing.assert_allclose(ours[:, 0], plain[:, 0], rtol=of_training)
     np.testing.assert_allclose(ours[:, 1], plain[:, 1], rtol=of_validation)  # roundings have grown
 
-    monkeypatch.setattr(network_classifier, "use_fast_form", fast)
+    monkeypatch.setattr(network_input, "use_fast_form", fast)
     weights = tmp_path / "fast" / "run_0" / "weights.pt"
     mapped = tmp_path / "mapped"
     assert run(network, toy_data, mapped, "--weights", str(weights), *flags[:2]) == 0

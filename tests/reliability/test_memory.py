@@ -12,7 +12,7 @@ import common.training.predict
 from common.samples.patches import Patches
 from common.system.errors import InputError
 from common.system.memory import keep_freed_memory, told_if_memory_is_short
-from common.training.network_classifier import build
+from common.training.network_input import build
 from common.training.predict import predict
 from tests.forked import FORKED
 from tests.reliability.processes import SCRIPTS, resource

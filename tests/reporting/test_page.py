@@ -12,16 +12,15 @@ from PIL import Image, ImageColor
 
 import common.reporting.page
 from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
-from common.reporting.figures import (
+from common.reporting.figures import confusion, row_shares
+from common.reporting.map_figures import (
     BLACK,
     ERROR_COLOURS,
     KEYS,
-    confusion,
     disagreement,
     map_panels,
     maps,
     numbered_names,
-    row_shares,
     second_class,
     shaded,
 )

@@ -10,7 +10,8 @@ from A2S2KResNet.A2S2KResNet import DEFAULTS, A2S2KResNet
 from baselines.SVM import DEFAULTS as SVM_DEFAULTS
 from baselines.SVM import SVM
 from common.reporting.intervals import blocks_interval, iterations_interval
-from common.reporting.report import report_text, with_all_figures
+from common.reporting.report import with_all_figures
+from common.reporting.report_text import report_text
 from common.run.cli import main, run_script
 from tests.conftest import toy_labels
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from baselines.SVM import DEFAULTS as SVM_DEFAULTS
 from baselines.SVM import SVM
-from common.reporting.figures import map_panels
+from common.reporting.map_figures import map_panels
 from common.reporting.page import write_page
 from common.reporting.read_results import read_outcome
 from common.run.cli import main, run_script

@@ -204,7 +204,9 @@ def test_a_run_is_another_where_its_initial_weights_are(tmp_path, monkeypatch):
     assert len(found) == 3
 
 
-@pytest.mark.parametrize("path", [*(REPOSITORY / "studies").glob("*.yaml")], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "studies").glob("*.yaml")), ids=lambda p: p.name
+)
 def test_studies_of_this_repository_can_be_run(path):
     if "methods:" not in path.read_text("utf-8"):  # a scene of one of them
         assert describe(str(path)).ground_truth is not None
