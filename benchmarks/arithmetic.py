@@ -17,6 +17,7 @@ from torch import nn
 
 from benchmarks.flags import add_device_and_out, output_folder
 from benchmarks.measure import NETWORKS, Ours, times
+from benchmarks.run import MODELS
 from common.fast import use_fast_form
 from common.fast.cpu.tape import as_tensor
 from common.scenes.scene import load_scene
@@ -44,7 +45,7 @@ def measure(arguments: argparse.Namespace) -> None:
     result = {"environment": describe_environment(device), "precisions": {}}
     for precision in ("fp32", "bf16"):
         rows = {"matrix_product_gflops": matrix_product_rate(PRECISIONS[precision], device)}
-        for name in NETWORKS:
+        for name in MODELS:
             rows[name] = convolutions(name, precision, device)
             rows[name].append(whole_step(name, precision, device, rows[name]))
         result["precisions"][precision] = rows
@@ -126,7 +127,7 @@ def markdown(result: dict) -> str:
     ]
     for precision, networks in result["precisions"].items():
         rate = networks["matrix_product_gflops"]
-        for name in NETWORKS:
+        for name in MODELS:
             lines += ["", f"{name}, {precision}; matrix product: {rate:.0f} GFLOP/s", ""]
             lines += ["| forward and backward | GFLOP | ms | GFLOP/s | of the rate |"]
             lines += ["|---|---|---|---|---|"]

@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.flags import add_device_and_out, check_peak_memory_is_told, output_folder
 from benchmarks.measure import NETWORKS, times
+from benchmarks.run import MODELS
 from common.fast import use_fast_form
 from common.samples.patches import Patches
 from common.samples.preprocess import fit_pca_scaling
@@ -130,7 +131,7 @@ def training_pixels(count: int, device: torch.device) -> dict[str, float]:
     """Seconds of an epoch over `count` training pixels: its second, when all is compiled."""
     patches, values, settings = prepared(145, 200, device), {}, Settings(model="")
     targets = torch.arange(145 * 145, device=device) % CLASSES
-    for name in NETWORKS:
+    for name in MODELS:
         step = training_step(build(name, 200, device), patches, targets, settings)
         make_updates(step, torch.arange(64, device=device), settings, seed=0, number=1)
         start = time.perf_counter()
@@ -144,7 +145,7 @@ def bands(count: int, device: torch.device) -> dict[str, float]:
     """Milliseconds of a training step with `count` bands."""
     patches, values = prepared(60, count, device), {}
     targets = torch.arange(60 * 60, device=device) % CLASSES
-    for name in NETWORKS:
+    for name in MODELS:
         step = training_step(build(name, count, device), patches, targets, Settings(model=""))
         step.model.train()
 

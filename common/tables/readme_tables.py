@@ -28,6 +28,7 @@ FILES = {  # the file that holds each table, or passage with figures
     "compared": "docs/compared-systems.md",
     "speed": "docs/speed.md",
     "speed of the compared": "docs/speed.md",
+    "rounding": "docs/fidelity.md",
     "reliability": "docs/reliability.md",
 }
 A2S2K, SSRN = "A2S2KResNet/A2S2KResNet.py -d IN -i 5", "SSRN/SSRN.py -d IN -i 5"
@@ -313,5 +314,6 @@ def made_tables(reports: dict[str, dict]) -> dict[str, str]:
         "compared": compared_tables(REPOSITORY / "results" / "published"),
         "speed": speed.read_text("utf-8").strip(),
         "speed of the compared": compared.read_text("utf-8").strip(),
+        "rounding": (speed.parent / "rounding.md").read_text("utf-8").strip(),
         "reliability": reliability_table(json.loads(faults.read_text("utf-8"))),
     }

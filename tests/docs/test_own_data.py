@@ -83,7 +83,7 @@ def test_there_are_ten_steps():
 
 
 def test_the_libraries_are_the_tested_ones():
-    pinned = (REPOSITORY / "requirements-test.txt").read_text().splitlines()
+    pinned = (REPOSITORY / "requirements-test.txt").read_text("utf-8").splitlines()
     assert COMMANDS[0][:4] == ["python", "-m", "pip", "install"]
     assert set(COMMANDS[0][4:]) <= set(pinned)
 
