@@ -70,7 +70,7 @@ def test_reading_a_geotiff_without_rasterio_names_the_tested_version():
 
 def test_vector_labels_without_their_libraries_name_the_tested_versions():
     pinned, text = pins("requirements-test.txt"), ranges(EXTRAS["vector"])
-    said = (REPOSITORY / "common/scenes/vector_labels.py").read_text()
+    said = (REPOSITORY / "common/scenes/vector_labels.py").read_text("utf-8")
     assert all(f"{name}=={pinned[name]}" in said for name in text)
 
 

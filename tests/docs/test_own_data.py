@@ -102,7 +102,7 @@ def test_names_and_colours_of_the_text_can_be_written_so(field):
     lines = [text for text in code(text) if text.startswith(("classes: ", "colours: "))]
     assert [line.split(":")[0] for line in lines] == ["classes", "colours"]
     path = field / "named.yaml"
-    path.write_text("\n".join([(field / "field.yaml").read_text(), *lines]), "utf-8")
+    path.write_text("\n".join([(field / "field.yaml").read_text("utf-8"), *lines]), "utf-8")
     assert describe(str(path)).classes == ("Rye", "Oats", "Maize")
     scene = load_scene(str(path))
     assert (scene.labels == 4 - crops())[scene.labels > 0].all()

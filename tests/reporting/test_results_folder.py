@@ -37,7 +37,7 @@ def test_without_out_an_existing_folder_is_no_hindrance(tmp_path, monkeypatch):
     monkeypatch.setattr(results_folder, "REPOSITORY", tmp_path)
     out = output_directory(Settings("SSRN"))
     out.mkdir(parents=True)
-    (out / "report.json").write_text("")
+    (out / "report.json").write_text("", "utf-8")
     assert output_directory(Settings("SSRN")).parent == tmp_path / "results"
     with sole_writer(out, numbered=True) as folder:
         assert folder == out.with_name(f"{out.name}_2")

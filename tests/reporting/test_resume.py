@@ -312,7 +312,7 @@ def test_the_same_files_named_from_another_folder(tmp_path, monkeypatch, capsys)
     cube = np.random.default_rng(0).normal(size=(40, 36, 9)) + toy_labels()[..., None]
     np.save(tmp_path / "here" / "cube.npy", cube)
     scipy.io.savemat(tmp_path / "here" / "maps.mat", {"train": train, "test": test})
-    (tmp_path / "here" / "field.yaml").write_text("name: Field\ncube: cube.npy\n")
+    (tmp_path / "here" / "field.yaml").write_text("name: Field\ncube: cube.npy\n", "utf-8")
 
     def run(folder: str, prefix: str) -> int:
         monkeypatch.chdir(tmp_path / folder)

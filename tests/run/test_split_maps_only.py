@@ -15,7 +15,7 @@ def test_it_trains_on_the_one_and_tests_on_the_other(tmp_path, monkeypatch, caps
     train[:, 12:], test[:, :13] = 0, 0
     cube = toy_cube() + np.uint16(1)
     scipy.io.savemat(tmp_path / "sf.mat", {"input": cube, "TR": train, "TE": test})
-    (tmp_path / "sf.yaml").write_text("name: sf\ncube: {path: sf.mat, variable: input}\n")
+    (tmp_path / "sf.yaml").write_text("name: sf\ncube: {path: sf.mat, variable: input}\n", "utf-8")
     monkeypatch.chdir(tmp_path)
     flags = ["-d", "sf.yaml", "-p", "2", "-i", "1", "--out", "out"]
     assert run_script(SVM, DEFAULTS, flags) == 2

@@ -184,8 +184,8 @@ def test_on_an_envi_cube_and_one_that_is_mapped_by_rows(tmp_path):
     save_envi(tmp_path / "cube.img", CUBE, metadata={"map info": f"{{{info}}}"})
     save_fields(tmp_path / "fields.gpkg", crs=4326)
     file = scene_file(tmp_path, more="cube: cube.img\n")
-    text = (tmp_path / "field.yaml").read_text().replace("cube: cube.tif\n", "")
-    (tmp_path / "field.yaml").write_text(text)
+    text = (tmp_path / "field.yaml").read_text("utf-8").replace("cube: cube.tif\n", "")
+    (tmp_path / "field.yaml").write_text(text, "utf-8")
     np.testing.assert_array_equal(load_scene(file, in_memory=False).labels, expected())
 
 
@@ -261,7 +261,7 @@ WRONG = {
     ),
     "fields.gpkg: no such file": (lambda folder: None, CROP),
     "not a readable .gpkg file": (
-        lambda folder: (folder / "fields.gpkg").write_text("<OGRVRTDataSource/>"),
+        lambda folder: (folder / "fields.gpkg").write_text("<OGRVRTDataSource/>", "utf-8"),
         CROP,
     ),
     "only vector files (.gpkg, .shp, .geojson, .json) have attributes; leave out 'crop'": (
@@ -282,7 +282,7 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path, message):
 
 
 def test_only_the_ground_truth_has_an_attribute(tmp_path):
-    (tmp_path / "x.yaml").write_text("name: F\ncube: {path: x.gpkg, attribute: a}\n")
+    (tmp_path / "x.yaml").write_text("name: F\ncube: {path: x.gpkg, attribute: a}\n", "utf-8")
     with pytest.raises(InputError, match=r"'cube' must be \{path: FILE, variable: NAME\}"):
         load_scene(str(tmp_path / "x.yaml"))
 
@@ -298,7 +298,7 @@ def test_a_missing_library_is_named_with_what_to_install(tmp_path, monkeypatch, 
 
 def test_geojson_without_a_stated_system_is_in_degrees(tmp_path):
     save_fields(tmp_path / "fields.geojson", crs=4326)
-    content = json.loads((tmp_path / "fields.geojson").read_text())
+    content = json.loads((tmp_path / "fields.geojson").read_text("utf-8"))
     content.pop("crs", None)
     (tmp_path / "fields.json").write_text("\ufeff  " + json.dumps(content), "utf-8")
     scene = load_scene(scene_file(tmp_path, "{path: fields.json, attribute: crop}"))

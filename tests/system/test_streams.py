@@ -27,7 +27,7 @@ sys.exit(run_program("program", work, ""))
 
 def run(tmp_path, shell, *more, encoding="utf-8", **options) -> subprocess.CompletedProcess:
     """Run the program in a shell line in which $PROGRAM stands for it."""
-    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "program.py").write_text(PROGRAM, "utf-8")
     words = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "done"), *more]
     environment = {"PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": encoding}
     line = shell.replace("$PROGRAM", " ".join(words))
@@ -58,7 +58,7 @@ CLOSED = ["2>&-", "2>&- 1>&-", "1>&-", "0<&- 1>&- 2>&-", "2>&1 | head -1", "| he
 def test_a_closed_stream_or_a_reader_that_goes_away_stops_nothing(tmp_path, how):
     done = run(tmp_path, f"$PROGRAM {how}")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "done").read_text() == "done"
+    assert (tmp_path / "done").read_text("utf-8") == "done"
 
 
 def test_wrong_input_keeps_its_status_without_a_reader(tmp_path):
@@ -76,12 +76,13 @@ def test_what_is_printed_never_lands_in_a_file(tmp_path):
         "file = open(sys.argv[1], 'w')\n"
         "assert file.fileno() > 2\n"
         "print('to stderr', file=sys.stderr)\n"
-        "os.write(2, b'from a library in C')\n"
+        "os.write(2, b'from a library in C')\n",
+        "utf-8",
     )
     line = f"{sys.executable} {script} {tmp_path / 'file'} 0<&- 1>&- 2>&-"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     subprocess.run(["bash", "-c", line], env=environment, check=True)
-    assert (tmp_path / "file").read_text() == ""
+    assert (tmp_path / "file").read_text("utf-8") == ""
 
 
 def test_a_full_disk_is_no_reader_that_went_away(tmp_path):
