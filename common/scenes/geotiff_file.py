@@ -1,7 +1,11 @@
 """GeoTIFFs, through GDAL: bands, masks, scale factors, and from where wavelengths are read."""
 
+import contextlib
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -16,10 +20,28 @@ VALUES_PER_BLOCK = 1 << 22  # that are looked at together
 DESCRIBED = re.compile(r"(\d+(?:\.\d*)?)\s*(nm|[uµμ]m|nanomet(?:er|re)s?|microns?|micromet\w+)\b")
 
 
+@contextlib.contextmanager
+def _quietly(rasterio: ModuleType) -> Iterator[None]:
+    """Keep GDAL's warnings off stderr, also those of damaged texts, which rasterio cannot decode.
+
+    Of these it prints the error by both hooks, and goes on.
+    """
+    told, ignored = sys.excepthook, sys.unraisablehook
+    sys.excepthook = lambda kind, *rest: None if kind is UnicodeDecodeError else told(kind, *rest)
+    sys.unraisablehook = lambda fault: (
+        None if fault.exc_type is UnicodeDecodeError else ignored(fault)
+    )
+    try:
+        with rasterio.Env():
+            yield
+    finally:
+        sys.excepthook, sys.unraisablehook = told, ignored
+
+
 def open_geotiff(path: Path) -> StoredArray:
     """Open a GeoTIFF; a mask or an alpha band becomes `mask`, and is no band."""
     rasterio = import_rasterio(path)
-    with rasterio.Env():  # else GDAL prints its warnings
+    with _quietly(rasterio):
         image = rasterio.open(path, driver="GTiff")
         alpha = _alpha_band(image)
         indexes = [index for index in image.indexes if index != alpha]
@@ -40,12 +62,12 @@ def open_geotiff(path: Path) -> StoredArray:
     def read(slices: tuple[slice, ...]) -> np.ndarray:
         rows, cols, bands = slices
         window = (rows.indices(image.height)[:2], cols.indices(image.width)[:2])
-        with rasterio.Env():
+        with _quietly(rasterio):
             return np.moveaxis(image.read(indexes[bands], window=window), 0, 2)
 
     def mask(start: int, stop: int) -> np.ndarray:
         window = ((start, stop), (0, image.width))
-        with rasterio.Env():
+        with _quietly(rasterio):
             covered = image.read_masks(1, window=window) > 0 if masked else True
             return covered & (image.read(alpha, window=window) > 0) if alpha else covered
 
