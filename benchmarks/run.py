@@ -107,11 +107,11 @@ def measured(word: str, contestant: str, model: str, device: str) -> float:
     """One value from `benchmarks.measure`; "busy" is a step too, while others keep the cores."""
     what, others = ("step", BUSY_PROCESSES) if word == "busy" else (word, 0)
     environment = dict(os.environ)
-    if contestant != "plain":
-        let_waiting_threads_sleep(environment)  # as the training scripts do
     command = [sys.executable, "-m", "benchmarks.measure", what, "--contestant", contestant]
     command += ["--model", model, "--device", device]
     with busy_processes(others):
+        if contestant != "plain":
+            let_waiting_threads_sleep(environment)  # as the training scripts do
         output = subprocess.run(
             command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True, env=environment
         )

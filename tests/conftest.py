@@ -1,14 +1,14 @@
 """What several test files use."""
-# ruff: noqa: E402, for something comes before PyTorch is loaded
+
 
 import gc
 import os
 import signal
 from pathlib import Path
 
-from common.system.process import let_waiting_threads_sleep
+from common.system.process import WHERE_OTHERS_WORK
 
-let_waiting_threads_sleep(os.environ)  # other workers need the cores
+os.environ.update(WHERE_OTHERS_WORK)  # other workers need the cores
 
 import numpy as np
 import pytest

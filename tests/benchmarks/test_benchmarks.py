@@ -11,7 +11,7 @@ from benchmarks.measure import NETWORKS
 from benchmarks.run import CONTESTANTS, in_turn, markdown
 from benchmarks.scaling import POINTS, SWEEPS
 from common.system.files import REPOSITORY
-from common.system.process import USERS_OWN, WAITING_THREADS
+from common.system.process import USERS_OWN, WHERE_ALONE
 
 ENVIRONMENT = {"device_name": "a machine", "threads": 2, "torch": "2", "python": "3", "commit": "c"}
 
@@ -90,7 +90,7 @@ def test_a_step_beside_others_is_measured_as_scripts_run_and_leaves_none_behind(
         assert benchmarks.run.measured("busy", contestant, "SSRN", "cpu") == 1.5
         assert None not in [process.poll() for process in started]
         started.clear()
-    assert [USERS_OWN & env.keys() for env in environments] == [set(), set(WAITING_THREADS)]
+    assert [USERS_OWN & env.keys() for env in environments] == [set(), set(WHERE_ALONE)]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A script's process is set up before PyTorch comes, and only a script's."""
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -26,9 +27,27 @@ def as_before(monkeypatch):
 def test_a_script_is_set_up():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process.set_up("__main__")
-    assert os.environ.items() >= process.WAITING_THREADS.items()
+    assert process.USERS_OWN & os.environ.keys() == set(process.WHERE_ALONE)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     assert gc.get_threshold()[0] == 50_000
+
+
+@pytest.mark.parametrize(("idle", "turns"), [(0, "10000"), (14, "10000"), (16, "40000")])
+def test_waiting_threads_sleep_sooner_where_others_work(idle, turns, monkeypatch):
+    later = f"cpu 100 0 50 {800 + idle - 5} 5 0 0 {20 + 20 - idle}"  # idle, disk, stolen of 20 more
+    stat = [io.StringIO(f"{line}\ncpu0 1\n") for line in ("cpu 100 0 50 800 0 0 0 20", later)]
+    monkeypatch.setattr(process, "open", lambda *_, **__: stat.pop(0), raising=False)
+    process.let_waiting_threads_sleep(environment := {})
+    assert environment["GOMP_SPINCOUNT"] == turns
+
+
+def test_waiting_threads_where_the_system_does_not_say_what_others_do(monkeypatch):
+    def absent(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(process, "open", absent, raising=False)
+    process.let_waiting_threads_sleep(environment := {})
+    assert environment == process.WHERE_ALONE
 
 
 def test_an_import_sets_nothing_up():
