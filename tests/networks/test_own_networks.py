@@ -94,7 +94,7 @@ def history(out) -> np.ndarray:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_from_training_to_onnx(network, precision, toy_data, tmp_path, monkeypatch, capsys):
     capabilities = {"avx512_bf16": True}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
@@ -142,6 +142,7 @@ def test_from_training_to_onnx(network, precision, toy_data, tmp_path, monkeypat
         assert "predicted classes agree" in said.out
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_bits(toy_data, tmp_path, monkeypatch):
     def killed(training):
         training.start_epoch()

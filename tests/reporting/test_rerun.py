@@ -55,6 +55,7 @@ def test_it_prints_the_command_with_results_beside(results, toy_data, capsys, mo
     (results.parent / "my results_rerun").rmdir()
 
 
+@pytest.mark.slow
 def test_run_gives_the_same_bits(results, tmp_path):
     command = [sys.executable, "-m", "common", "rerun", str(results), "--run"]
     command += ["--out", str(tmp_path / "again")]

@@ -91,6 +91,7 @@ def test_a_study_from_start_to_end(study, capsys):
     assert {path: path.stat().st_mtime_ns for path in (study / "runs").rglob("*")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
 def test_an_interrupted_study_goes_on(study_of_one):
     study = study_of_one
@@ -113,6 +114,7 @@ def test_an_interrupted_study_goes_on(study_of_one):
     assert (study / "out" / "study.html").is_file()
 
 
+@pytest.mark.slow
 def test_waits_for_another_process_that_makes_the_same_run(study_of_one, capsys, monkeypatch):
     study = study_of_one
     monkeypatch.setattr("common.run.study.WAIT", 0.05)

@@ -90,6 +90,7 @@ def test_a_full_disk_is_no_reader_that_went_away(tmp_path):
     assert done.returncode != 0
 
 
+@pytest.mark.slow
 def test_a_training_goes_on(tmp_path, toy_data):
     out = tmp_path / "out"
     words = [sys.executable, "baselines/SVM.py", "-d", "UP", "-i", "1", "--data-dir", str(toy_data)]

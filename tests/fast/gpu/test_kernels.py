@@ -11,7 +11,8 @@ from common.system.files import REPOSITORY
 pytest.importorskip("triton", reason="Triton is there for Linux only")
 
 
-@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_every_kernel_compiles_for_an_h100(precision, tmp_path):
     command = [sys.executable, "-m", "tests.fast.gpu.compile_kernels", precision]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
