@@ -1,6 +1,5 @@
 """What several test files use."""
 
-
 import gc
 import os
 import signal

@@ -59,7 +59,7 @@ def test_every_folder_is_told_of():
     told = {name for row in rows(PAGE) if len(row) == 2 for name in code(row[0])}
     folders = {f"common/{n}/" for n in FLOORS if (REPOSITORY / "common" / n).is_dir()}
     assert told == folders | {
-        f"{n}/" for n in (*NETWORKS, "studies", "benchmarks", "figs", "tests")
+        f"{n}/" for n in (*NETWORKS, "studies", "benchmarks", "figs", "weights", "tests")
     }
 
 

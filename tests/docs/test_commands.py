@@ -40,7 +40,7 @@ def test_command(where, command, capsys, monkeypatch):
     if command in WINDOWS_ONLY:
         return
     monkeypatch.setattr("common.run.cli.choose_device", lambda name: None)  # there may be no GPU
-    program, *words = shlex.split(command)
+    program, *words = shlex.split(command.removeprefix(".venv/bin/"))
     if program == "python" and words[0] in SCRIPTS:
         read_settings(SCRIPTS[words[0]], words[1:])
     elif program == "python" and words[0] == "-m":
