@@ -58,7 +58,12 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
     def use_weights(settings: Settings) -> dict:
         from common.run.map_scene import evaluate
 
-        return evaluate(network, settings)
+        return evaluate(network, settings, blocks_on_cluster)
+
+    def blocks_on_cluster(settings: Settings) -> AbstractContextManager:
+        from common.run import cluster_blocks
+
+        return cluster_blocks.on_cluster(network, settings)
 
     return run_script(make_classifier, defaults, arguments, use_weights, network)
 
@@ -116,8 +121,19 @@ def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
         raise InputError("--probabilities: --map none maps no pixel; use --map labelled or all")
     if defaults.recipe is not None:
         check_recipe(settings)
-        choose_device(settings.device)
+        check_device(settings)
     return settings
+
+
+def check_device(settings: Settings) -> None:
+    """Raise InputError where there is no such device, as far as this machine can tell."""
+    if settings.cluster is None or settings.cluster.isdigit():
+        choose_device(settings.device)
+    if settings.cluster is not None and ":" in settings.device:
+        raise InputError(
+            f"--device {settings.device}: with --cluster every worker has a GPU of its own; use "
+            f"--device cuda, and CUDA_VISIBLE_DEVICES to choose among them"
+        )
 
 
 def tell_unused(flags: Iterable[str]) -> None:

@@ -11,6 +11,9 @@ same files and the folder of results.
 
 import contextlib
 import functools
+import importlib
+import importlib.util
+import inspect
 import io
 import logging
 import os
@@ -31,7 +34,7 @@ from tqdm import tqdm
 
 from common.system.device import current_commit
 from common.system.errors import InputError
-from common.system.files import UNFINISHED, write_file
+from common.system.files import REPOSITORY, UNFINISHED, write_file
 
 INSTALL = "pip install distributed==2026.8.0 bokeh==3.9.2"
 ANSWER = 10  # seconds within which a scheduler must answer
@@ -39,6 +42,30 @@ LOOK = 5  # seconds between two looks at whether there are workers
 LOOPBACK = "127.0.0.1"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PACKAGES = ("torch", "numpy", "scipy", "numba", "scikit-learn")
+
+
+class Model(NamedTuple):
+    """A class of network, or of classifier, by the file that a worker finds it in."""
+
+    file: str
+    name: str
+
+    @classmethod
+    def of(cls, kind: type) -> "Model":
+        """Where a class is defined."""
+        return cls(str(Path(inspect.getfile(kind)).resolve()), kind.__qualname__)
+
+    def load(self) -> type:
+        """Import the class: from this repository by its module's name, else from its file."""
+        path = Path(self.file)
+        if path.is_relative_to(REPOSITORY):
+            name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+            return getattr(importlib.import_module(name), self.name)
+        specification = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(specification)
+        sys.modules[path.stem] = module
+        specification.loader.exec_module(module)
+        return getattr(module, self.name)
 
 
 class Place(NamedTuple):
@@ -348,6 +375,8 @@ def _carry_out(place: Place, title: str, function: Callable, arguments: tuple) -
         with contextlib.chdir(place.typed_in), contextlib.redirect_stderr(lines):
             try:
                 return function(*arguments)
+            except KeyboardInterrupt:
+                os._exit(1)  # a process of the task's was killed: it is another worker's turn
             finally:
                 lines.end()
 

@@ -7,9 +7,6 @@ scheduler may not know for a while that its iteration is another's now.
 
 import contextlib
 import functools
-import importlib
-import importlib.util
-import inspect
 import socket
 import sys
 import time
@@ -21,42 +18,18 @@ from torch import nn
 
 from common.reporting.report import Iteration
 from common.reporting.resume import read_finished, run_identity, write_finished
-from common.run.cluster import Cluster, check_still_wanted, opened
+from common.run.cluster import Cluster, Model, check_still_wanted, opened
 from common.run.experiment import tested
 from common.scenes.files_of_scene import files_of_scene
 from common.scenes.scene import Scene, load_scene
 from common.settings import Settings
 from common.system.errors import InputError
-from common.system.files import REPOSITORY, locked, remove_unfinished
+from common.system.files import locked, remove_unfinished
 from common.system.memory import keep_freed_memory
 from common.training.classifier import Classifier, Task
 from common.training.cost import Cost
 
 WAIT = 1.0  # seconds between two looks at a directory that another worker writes to
-
-
-class Model(NamedTuple):
-    """A class of network, or of classifier, by the file that a worker finds it in."""
-
-    file: str
-    name: str
-
-    @classmethod
-    def of(cls, kind: type) -> "Model":
-        """Where a class is defined."""
-        return cls(str(Path(inspect.getfile(kind)).resolve()), kind.__qualname__)
-
-    def load(self) -> type:
-        """Import the class: from this repository by its module's name, else from its file."""
-        path = Path(self.file)
-        if path.is_relative_to(REPOSITORY):
-            name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
-            return getattr(importlib.import_module(name), self.name)
-        specification = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[path.stem] = module
-        specification.loader.exec_module(module)
-        return getattr(module, self.name)
 
 
 class Job(NamedTuple):
