@@ -35,10 +35,12 @@ from tqdm import tqdm
 from common.system.device import current_commit
 from common.system.errors import InputError
 from common.system.files import REPOSITORY, UNFINISHED, write_file
+from common.system.provenance import sha256_of_files
 
 INSTALL = "pip install distributed==2026.8.0 bokeh==3.9.2"
 ANSWER = 10  # seconds within which a scheduler must answer
 LOOK = 5  # seconds between two looks at whether there are workers
+LARGEST_READ = 1 << 30  # bytes of a file that is read to see whether it is the same
 LOOPBACK = "127.0.0.1"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PACKAGES = ("torch", "numpy", "scipy", "numba", "scikit-learn")
@@ -81,8 +83,8 @@ class Place(NamedTuple):
         ``$HSI_DATA_DIR``.
     facts : dict
         Versions, commit and threads that all workers must have.
-    files : tuple of (name, size in bytes)
-        What the scene is read from.
+    files : tuple of (name, size in bytes, SHA-256)
+        What the scene is read from; no checksum of files beyond `LARGEST_READ`.
     token : str
         A file in the folder of results that is there as long as the run is; or nothing.
     """
@@ -91,7 +93,7 @@ class Place(NamedTuple):
     typed_in: str
     data_dir: str | None
     facts: dict[str, Any]
-    files: tuple[tuple[str, int], ...] = ()
+    files: tuple[tuple[str, int, str], ...] = ()
     token: str = ""
 
 
@@ -118,10 +120,10 @@ class Cluster:
         InputError
             A worker does not.
         """
-        sizes = tuple((str(path), path.stat().st_size) for path in files)
+        contents = tuple((str(path), *_content(path)) for path in files)
         token = folder and folder.resolve() / f"{UNFINISHED}{self.place.topic}"
         before = self.place
-        self.place = before._replace(files=sizes, token=str(token or ""))
+        self.place = before._replace(files=contents, token=str(token or ""))
         if token:
             write_file(token, "")
         try:
@@ -247,7 +249,11 @@ def opened(where: str | None) -> Iterator[Cluster | None]:
         cluster = Cluster(client, where)
         _check_one_at_a_time(where, client.ncores())
         _announce(cluster)
-        yield cluster
+        try:
+            yield cluster
+        finally:
+            with contextlib.suppress(Exception):  # the scheduler may be gone
+                client.run(_forget, wait=False)
 
 
 @contextlib.contextmanager
@@ -350,6 +356,7 @@ def _check_facts(who: str, found: dict[str, Any], wanted: dict[str, Any]) -> Non
 # What follows runs on workers.
 
 _TURN = threading.Lock()  # a worker does one task at a time, whatever Dask gives it
+_kept: dict[tuple, Any] = {}
 _at_work: list[tuple[Place, Any]] = []  # of the task that is being done, and the worker itself
 
 
@@ -390,16 +397,41 @@ def _check(place: Place) -> None:
     if place.data_dir is not None:
         os.environ["HSI_DATA_DIR"] = place.data_dir
     with contextlib.chdir(place.typed_in):
-        for name, size in place.files:
-            there = os.path.getsize(name) if os.path.isfile(name) else None
-            if there != size:
-                what = "does not see" if there is None else "sees another file under"
+        for name, *content in place.files:
+            there = os.path.isfile(name)
+            if not there or [*_content(Path(name))] != content:
+                what = "sees another file under" if there else "does not see"
                 raise InputError(f"{who} {what} {os.path.abspath(name)}")
     if place.token and not os.path.isfile(place.token):
         raise InputError(
             f"{who} does not see the folder of results {os.path.dirname(place.token)}; it must be "
             f"one that all hosts share, under the same name"
         )
+
+
+def _content(path: Path) -> tuple[int, str]:
+    """Size of a file, and its checksum unless it is large."""
+    size = path.stat().st_size
+    return size, sha256_of_files([path]).get(str(path), "") if size <= LARGEST_READ else ""
+
+
+def kept(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let a worker keep what a function makes of a job for further tasks of the same run."""
+
+    @functools.wraps(make)
+    def made(job: Any) -> Any:
+        key = (_at_work[0][0].topic, job)
+        if key not in _kept:
+            _kept.clear()
+            _kept[key] = make(job)
+        return _kept[key]
+
+    return made
+
+
+def _forget() -> None:
+    """Free what was kept for a run."""
+    _kept.clear()
 
 
 def check_still_wanted() -> None:

@@ -5,7 +5,6 @@ for it, which alone writes the map.
 """
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from common.run.cluster import Cluster, Model, opened
+from common.run.cluster import Cluster, Model, kept, opened
 from common.run.map_scene import (
     Block,
     Found,
@@ -75,7 +74,7 @@ def block(job: Job, rows: Block) -> Found:
     return classify_block(model, use, tested, rows)
 
 
-@functools.lru_cache(maxsize=1)
+@kept
 def _prepared(job: Job) -> tuple[Use, nn.Module, np.ndarray]:
     """Read weights and scene and build the network, for all blocks of a map."""
     keep_freed_memory()

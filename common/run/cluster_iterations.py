@@ -6,7 +6,6 @@ scheduler may not know for a while that its iteration is another's now.
 """
 
 import contextlib
-import functools
 import socket
 import sys
 import time
@@ -18,7 +17,7 @@ from torch import nn
 
 from common.reporting.report import Iteration
 from common.reporting.resume import read_finished, run_identity, write_finished
-from common.run.cluster import Cluster, Model, check_still_wanted, opened
+from common.run.cluster import Cluster, Model, check_still_wanted, kept, opened
 from common.run.experiment import tested
 from common.scenes.files_of_scene import files_of_scene
 from common.scenes.scene import Scene, load_scene
@@ -105,7 +104,7 @@ def iteration(job: Job, task: Task, identity: dict, processor: str) -> Iteration
         return finished
 
 
-@functools.lru_cache(maxsize=1)
+@kept
 def _prepared(job: Job) -> tuple[Scene, Classifier]:
     """Read the scene and make the classifier, for all iterations of a run."""
     keep_freed_memory()
