@@ -104,10 +104,14 @@ class Cluster:
         self.client, self.where = client, where
         self.again = "start it and give the same command again"
         facts = self._on_all(own_facts)
+        if not facts:  # workers may come only when there is something to do
+            facts = {"": self._result("preparing", client.submit(own_facts, pure=False))}
         _check_agreement(where, facts)
-        first = next(iter(facts.values())) if facts else own_facts()
         self.place = Place(
-            f"hsi-{uuid.uuid4().hex}", os.getcwd(), os.environ.get("HSI_DATA_DIR"), first
+            f"hsi-{uuid.uuid4().hex}",
+            os.getcwd(),
+            os.environ.get("HSI_DATA_DIR"),
+            next(iter(facts.values())),
         )
         client.subscribe_topic(self.place.topic, lambda event: _show(event[1]))
 
@@ -253,7 +257,7 @@ def opened(where: str | None) -> Iterator[Cluster | None]:
             yield cluster
         finally:
             with contextlib.suppress(Exception):  # the scheduler may be gone
-                client.run(_forget, wait=False)
+                client.run(_forget)
 
 
 @contextlib.contextmanager
@@ -271,25 +275,24 @@ def _local(number: int) -> Iterator[Any]:
         threads = max(1, threads // number)
     security = Security()
     protocol = "tls://" if security.require_encryption else "tcp://"
-    common = {"host": LOOPBACK, "protocol": protocol, "security": security}
-    of_worker = common | {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL + 1}
-    of_scheduler = common | {"dashboard": True, "dashboard_address": f"{LOOPBACK}:8787"}
+    of_both = {"host": LOOPBACK, "protocol": protocol, "security": security}
+    of_worker = of_both | {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL + 1}
+    of_scheduler = of_both | {"dashboard": True, "dashboard_address": f"{LOOPBACK}:8787"}
     gpus = _visible_gpus(torch.cuda.device_count())
     workers = {
         i: {"cls": Nanny, "options": of_worker | {"env": _gpu_of_worker(i, gpus)}}
         for i in range(number)
     }
     before_start = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, threads)}
-    with (
-        dask.config.set(before_start),
-        warnings.catch_warnings(action="ignore"),  # of a port that is taken
-        SpecCluster(
+    with dask.config.set(before_start), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a dashboard's port that is taken
+        cluster = SpecCluster(
             workers=workers,
             scheduler={"cls": Scheduler, "options": of_scheduler},
             security=security,
             silence_logs=logging.CRITICAL + 1,
-        ) as cluster,
-    ):
+        )
+    with cluster:
         yield cluster
 
 
@@ -339,8 +342,7 @@ def _check_one_at_a_time(where: str, slots: dict[str, int]) -> None:
 
 def _check_agreement(where: str, facts: dict[str, dict[str, Any]]) -> None:
     """Raise InputError unless all workers have what this process has, and as many threads."""
-    mine, first = own_facts(), next(iter(facts.values()), {})
-    wanted = {**mine, "threads": first.get("threads")}
+    wanted = own_facts() | {"threads": next(iter(facts.values()))["threads"]}
     for address, found in facts.items():
         _check_facts(f"--cluster {where}: the worker at {address}", found, wanted)
 
@@ -388,9 +390,12 @@ def _carry_out(place: Place, title: str, function: Callable, arguments: tuple) -
                 lines.end()
 
 
-def _check(place: Place) -> None:
-    """Raise InputError unless this worker can take the run's tasks."""
-    who = f"the worker on {socket.gethostname()} ({_worker().address})"
+def _check(place: Place, dask_worker: Any = None) -> None:
+    """Raise InputError unless this worker can take the run's tasks.
+
+    Outside of tasks Dask says by this argument's name which worker it is.
+    """
+    who = f"the worker on {socket.gethostname()} ({(dask_worker or _worker()).address})"
     _check_facts(who, own_facts(), place.facts)
     if not os.path.isdir(place.typed_in):
         raise InputError(f"{who} does not see the folder {place.typed_in}, where you are")

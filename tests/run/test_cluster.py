@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import SSRN.SSRN
 from common.run.cli import main, run_script
 from common.run.study import main as study
 from common.system.files import REPOSITORY
+from tests.docs.pages import blocks, page
 from tests.forked import FORKED, run_program
 from tests.results import bits
 
@@ -289,6 +291,36 @@ def test_a_worker_of_several_tasks_at_a_time_is_refused(toy_data, tmp_path, daem
     assert process.wait() == 2
     assert "would do 2 tasks at a time; start it with --nthreads 1" in said(out).splitlines()[-1]
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_tls_as_the_documentation_says(toy_data, tmp_path, daemons, monkeypatch):
+    (section,) = re.findall(r"^## TLS\n(.*?)^## ", page("docs/cluster.md"), re.M | re.DOTALL)
+    (commands,), (settings,) = blocks(section, "bash"), blocks(section, "yaml")
+    subprocess.run(["sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True)
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "tls.yaml").write_text(settings.replace("/home/me/tls", str(tmp_path)), "utf-8")
+    flags = ["-i", "2", "-e", "1"]
+    expected = in_one_process(toy_data, tmp_path / "one", *flags)
+    out, port = tmp_path / "out", free_port()
+    monkeypatch.setenv("DASK_CONFIG", str(config))
+    address = f"tls://127.0.0.1:{port}"
+    daemons.scheduler(address, "--protocol", "tls")
+    daemons.worker(address)
+    process = train(toy_data, out, *flags, "--cluster", address)
+    assert process.wait() == 0, said(out)
+    assert bits(out) == expected
+    process = train(toy_data, tmp_path / "local", *flags, "--cluster", "2")
+    assert process.wait() == 0, said(tmp_path / "local")
+    assert bits(tmp_path / "local") == expected
+
+    monkeypatch.delenv("DASK_CONFIG")  # without a key
+    for other in (address, f"tcp://127.0.0.1:{port}"):
+        process = train(toy_data, tmp_path / "refused", *flags, "--cluster", other)
+        assert process.wait() == 2
+        (line,) = said(tmp_path / "refused").splitlines()
+        assert f"--cluster {other}: no scheduler answers there" in line
 
 
 # Two hosts
