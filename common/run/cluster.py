@@ -63,9 +63,9 @@ class Model(NamedTuple):
         if path.is_relative_to(REPOSITORY):
             name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
             return getattr(importlib.import_module(name), self.name)
-        specification = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[path.stem] = module
+        name = f"users_{path.stem}"
+        specification = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = module = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(module)
         return getattr(module, self.name)
 
@@ -176,13 +176,14 @@ class Cluster:
 
         from distributed import KilledWorker
 
-        told = False
+        seconds, told = LOOK, False
         while True:
             try:
-                return future.result(timeout=LOOK)
+                return future.result(seconds)
             except TimeoutError:
-                if future.done():
+                if seconds is None:  # the task's own
                     raise
+                seconds = None if future.done() else LOOK
                 told = told or self._tell_if_there_are_none()
             except CancelledError as error:
                 raise self._gone() from error
@@ -256,8 +257,9 @@ def opened(where: str | None) -> Iterator[Cluster | None]:
         try:
             yield cluster
         finally:
-            with contextlib.suppress(Exception):  # the scheduler may be gone
-                client.run(_forget)
+            if client.status == "running":
+                with contextlib.suppress(Exception):  # the scheduler may be about to go
+                    client.run(_forget)
 
 
 @contextlib.contextmanager
@@ -312,7 +314,9 @@ def _gpu_of_worker(number: int, gpus: list[str]) -> dict[str, str]:
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
     """Keep what Dask logs off the terminal: what matters is told in a line of ours."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "bokeh", "asyncio")]
+    names = ("distributed", "tornado", "bokeh", "asyncio")
+    of_dask = [name for name in logging.root.manager.loggerDict if name.startswith(names)]
+    loggers = [logging.getLogger(name) for name in of_dask]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
@@ -384,6 +388,8 @@ def _carry_out(place: Place, title: str, function: Callable, arguments: tuple) -
         with contextlib.chdir(place.typed_in), contextlib.redirect_stderr(lines):
             try:
                 return function(*arguments)
+            except InputError as error:  # whatever its kind, one that can be sent
+                raise InputError(error) from None
             except KeyboardInterrupt:
                 os._exit(1)  # a process of the task's was killed: it is another worker's turn
             finally:

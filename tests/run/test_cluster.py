@@ -13,16 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import baselines.SVM
 import common.run.cluster
+import common.run.map_scene
 import SSRN.SSRN
 from common.run.cli import main, run_script
 from common.run.study import main as study
 from common.system.files import REPOSITORY
 from tests.docs.pages import blocks, page
-from tests.forked import FORKED, run_program
+from tests.forked import FORKED
 from tests.results import bits
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
@@ -50,17 +52,22 @@ def said(out: Path) -> str:
     return out.with_suffix(".stderr").read_text("utf-8")
 
 
-def in_one_process(toy_data: Path, out: Path, *flags: str) -> dict:
-    arguments = [SCRIPT, *SHORT, "--data-dir", str(toy_data), "--out", str(out), *flags]
-    done = run_program(arguments, cwd=REPOSITORY, folder=out.parent, **ONE_THREAD)
-    assert done.returncode == 0, done.stderr
+def run(toy_data: Path, out: Path, *flags: str) -> dict:
+    """Let a training script run in this process, with one thread; return what it leaves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        arguments = [*SHORT, "--data-dir", str(toy_data), "--out", str(out), *flags]
+        assert main(SSRN.SSRN.SSRN, SSRN.SSRN.DEFAULTS, arguments) == 0
+    finally:
+        torch.set_num_threads(threads)
     return bits(out)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(toy_data, tmp_path_factory):
     """What a run of the flags `LONG` leaves that one process makes."""
-    return in_one_process(toy_data, tmp_path_factory.mktemp("one") / "out", *LONG)
+    return run(toy_data, tmp_path_factory.mktemp("one") / "out", *LONG)
 
 
 # Flags
@@ -134,12 +141,12 @@ def test_help_does_not_load_dask():
 # Two processes of this machine
 
 
-def test_the_same_bits_as_one_process(toy_data, tmp_path):
+def test_the_same_bits_as_one_process(toy_data, tmp_path, capfd):
     flags = ["-i", "3", "-e", "2", "--fit-on", "train"]
-    expected = in_one_process(toy_data, tmp_path / "one", *flags)
-    found = in_one_process(toy_data, tmp_path / "two", *flags, "--cluster", "2")
-    assert found == expected
-    text = (tmp_path / "stderr.txt").read_text("utf-8")
+    expected = run(toy_data, tmp_path / "one", *flags)
+    capfd.readouterr()
+    assert run(toy_data, tmp_path / "two", *flags, "--cluster", "2") == expected
+    text = capfd.readouterr().err
     assert text.count("2 workers, 1 thread each; dashboard: http://127.0.0.1:") == 1
     for number in (1, 2, 3):
         assert f"iteration {number}/3: epoch 2/2, val acc" in text
@@ -147,11 +154,12 @@ def test_the_same_bits_as_one_process(toy_data, tmp_path):
 
 
 def test_a_map_of_the_same_bits(toy_data, tmp_path, monkeypatch):
-    in_one_process(toy_data, tmp_path / "trained", "-i", "1", "-e", "2", "--map", "none")
+    monkeypatch.setattr(common.run.map_scene, "VALUES_PER_BLOCK", 7 * 36 * 60)
+    run(toy_data, tmp_path / "trained", "-i", "1", "-e", "2", "--map", "none")
     flags = ["--weights", str(tmp_path / "trained" / "run_0" / "weights.pt"), "--map", "all"]
     flags += ["--probabilities"]
-    expected = in_one_process(toy_data, tmp_path / "one", *flags)
-    assert in_one_process(toy_data, tmp_path / "two", *flags, "--cluster", "2") == expected
+    expected = run(toy_data, tmp_path / "one", *flags)
+    assert run(toy_data, tmp_path / "two", *flags, "--cluster", "2") == expected
 
 
 @pytest.fixture
@@ -170,7 +178,9 @@ def test_a_study_of_the_same_bits(study_of_two):
     def made(name: str, *flags: str) -> tuple[list[dict], str]:
         command = ["-m", "common", "study", str(study_of_two / "study.yaml"), *flags]
         command += ["--out", str(study_of_two / name), "--runs", str(study_of_two / f"{name}_runs")]
-        done = run_program(command, cwd=REPOSITORY, folder=study_of_two, **ONE_THREAD)
+        done = subprocess.run(
+            [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         assert (study_of_two / name / "study.html").is_file()
         runs = sorted((study_of_two / f"{name}_runs").glob("*_UP_*"))
@@ -302,7 +312,7 @@ def test_tls_as_the_documentation_says(toy_data, tmp_path, daemons, monkeypatch)
     config.mkdir()
     (config / "tls.yaml").write_text(settings.replace("/home/me/tls", str(tmp_path)), "utf-8")
     flags = ["-i", "2", "-e", "1"]
-    expected = in_one_process(toy_data, tmp_path / "one", *flags)
+    expected = run(toy_data, tmp_path / "one", *flags)
     out, port = tmp_path / "out", free_port()
     monkeypatch.setenv("DASK_CONFIG", str(config))
     address = f"tls://127.0.0.1:{port}"
