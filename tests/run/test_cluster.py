@@ -221,13 +221,11 @@ def workers_of(process: subprocess.Popen) -> list[int]:
 def test_a_worker_is_killed(undisturbed, toy_data, tmp_path):
     out = tmp_path / "out"
     process = train(toy_data, out, *LONG, "--cluster", "2")
-    for _ in range(2):
-        wait_for(out / "run_*" / "checkpoint.pt", process)
-        time.sleep(1)
-        workers = workers_of(process)
-        assert len(workers) == 2
-        os.kill(workers[0], signal.SIGKILL)
-        time.sleep(1)
+    wait_for(out / "run_*" / "checkpoint.pt", process)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
     assert process.wait() == 0, said(out)
     assert bits(out) == undisturbed
     assert not list(out.rglob(".*"))
@@ -247,7 +245,8 @@ class Daemons:
             "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "5s",
             "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
         }
-        with (self.folder / f"daemon{self.number}.log").open("w", encoding="utf-8") as log:
+        self.log = self.folder / f"daemon{self.number}.log"
+        with self.log.open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
                 [*host, sys.executable, "-m", "dask", *command],
                 cwd=REPOSITORY,
@@ -264,7 +263,12 @@ class Daemons:
         return self.start("scheduler", "--host", host, "--port", port, *flags, **where)
 
     def worker(self, address: str, *flags: str, **where) -> subprocess.Popen:
-        return self.start("worker", address, "--nthreads", "1", *flags, **where)
+        """Start one, and wait until the scheduler knows of it."""
+        process = self.start("worker", address, "--nthreads", "1", *flags, **where)
+        while "Registered to" not in self.log.read_text("utf-8"):
+            assert process.poll() is None
+            time.sleep(0.1)
+        return process
 
 
 @pytest.fixture
@@ -299,7 +303,7 @@ def test_the_scheduler_dies(undisturbed, toy_data, tmp_path, daemons):
 def test_a_worker_of_several_tasks_at_a_time_is_refused(toy_data, tmp_path, daemons):
     out, address = tmp_path / "out", f"tcp://127.0.0.1:{free_port()}"
     daemons.scheduler(address)
-    daemons.start("worker", address, "--nthreads", "2")
+    daemons.worker(address, "--nthreads", "2")
     process = train(toy_data, out, *LONG, "--cluster", address)
     assert process.wait() == 2
     assert "would do 2 tasks at a time; start it with --nthreads 1" in said(out).splitlines()[-1]
