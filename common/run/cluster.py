@@ -285,17 +285,22 @@ def _local(number: int) -> Iterator[Any]:
         i: {"cls": Nanny, "options": of_worker | {"env": _gpu_of_worker(i, gpus)}}
         for i in range(number)
     }
-    before_start = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, threads)}
-    with dask.config.set(before_start), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a dashboard's port that is taken
-        cluster = SpecCluster(
-            workers=workers,
-            scheduler={"cls": Scheduler, "options": of_scheduler},
-            security=security,
-            silence_logs=logging.CRITICAL + 1,
-        )
-    with cluster:
-        yield cluster
+    config = {
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, threads),
+        # A worker that died is started anew, which takes long on a busy machine.
+        "distributed.deploy.lost-worker-timeout": "1 day",
+    }
+    with dask.config.set(config):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a dashboard's port that is taken
+            cluster = SpecCluster(
+                workers=workers,
+                scheduler={"cls": Scheduler, "options": of_scheduler},
+                security=security,
+                silence_logs=logging.CRITICAL + 1,
+            )
+        with cluster:
+            yield cluster
 
 
 def _visible_gpus(count: int) -> list[str]:

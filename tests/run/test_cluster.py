@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 SHORT = ["-d", "UP", "-p", "2", "-k", "4", "--precision", "fp32"]
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 SCRIPT = str(REPOSITORY / "SSRN" / "SSRN.py")
-LONG = ["-i", "2", "-e", "24", "--seed", "5"]  # so that there is time to do harm
+LONG = ["-i", "2", "-e", "12", "--seed", "5"]  # so that there is time to do harm
 
 
 @pytest.fixture(autouse=True)
