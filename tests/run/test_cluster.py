@@ -242,8 +242,8 @@ class Daemons:
         self.number += 1
         environment = os.environ | {
             "DASK_TEMPORARY_DIRECTORY": str(self.folder / f"dask{self.number}"),
-            "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "5s",
-            "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
+            "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s",
+            "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "10s",
         }
         self.log = self.folder / f"daemon{self.number}.log"
         with self.log.open("w", encoding="utf-8") as log:
