@@ -44,11 +44,13 @@ def one_thread(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-def train(toy_data: Path, out: Path, *flags: str, script: str = SCRIPT) -> subprocess.Popen:
+def train(toy_data: Path, out: Path, *flags: str) -> subprocess.Popen:
     """Start a training script; what it says is in ``<out>.stderr``."""
-    command = [sys.executable, script, *SHORT, "--data-dir", str(toy_data), "--out", str(out)]
+    command = [sys.executable, SCRIPT, *SHORT, "--data-dir", str(toy_data), "--out", str(out)]
     with out.with_suffix(".stderr").open("w", encoding="utf-8") as file:
-        return subprocess.Popen([*command, *flags], stderr=file, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [*command, *flags], stderr=file, stdout=subprocess.DEVNULL, start_new_session=True
+        )
 
 
 def said(out: Path) -> str:
@@ -230,6 +232,22 @@ def test_a_worker_is_killed(undisturbed, toy_data, tmp_path):
     assert bits(out) == undisturbed
     assert not list(out.rglob(".*"))
     assert len(said(out).splitlines()) < 20 and "distributed" not in said(out)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no groups of processes there")
+def test_ctrl_c_reaches_all_processes_of_the_terminal(undisturbed, toy_data, tmp_path):
+    out = tmp_path / "out"
+    process = train(toy_data, out, *LONG, "--cluster", "2")
+    wait_for(out / "run_*" / "checkpoint.pt", process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 130
+    last = said(out).splitlines()[-1]
+    assert last.startswith("SSRN.py: interrupted; go on with: ") and last.endswith("--resume")
+    assert "Traceback" not in said(out)
+    process = train(toy_data, out, *LONG, "--resume")
+    assert process.wait() == 0
+    assert bits(out) == undisturbed
 
 
 class Daemons:
