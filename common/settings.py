@@ -38,6 +38,7 @@ class Settings:
     out: str | None = None
     overwrite: bool = False
     resume: bool = False
+    cluster: str | None = None
     weights: str | None = None
     device: str | None = "auto"
     precision: str | None = "auto"

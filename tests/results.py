@@ -16,7 +16,7 @@ def bits(out: Path) -> dict:
     del report["environment"]["commit"]
     for key in DIFFERING:
         del report[key]
-    for flag in ("out", "resume", "overwrite"):
+    for flag in ("out", "resume", "overwrite", "cluster"):
         del report["settings"][flag]
     found = {"report": report}
     for path in sorted([*out.glob("*.np[yz]"), *out.glob("*.png"), *out.glob("run_*/*")]):

@@ -8,6 +8,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from common.run.cluster import INSTALL
 from common.system.files import REPOSITORY
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
@@ -34,7 +35,10 @@ def pins(file: str) -> dict[str, str]:
     ("file", "dependencies"),
     [
         ("requirements.txt", PROJECT["dependencies"]),
-        ("requirements-test.txt", EXTRAS["test"] + EXTRAS["onnx"] + EXTRAS["vector"]),
+        (
+            "requirements-test.txt",
+            EXTRAS["test"] + EXTRAS["onnx"] + EXTRAS["vector"] + EXTRAS["cluster"],
+        ),
     ],
 )
 def test_pins_lie_in_the_ranges_of_pyproject(file, dependencies):
@@ -72,6 +76,11 @@ def test_vector_labels_without_their_libraries_name_the_tested_versions():
     pinned, text = pins("requirements-test.txt"), ranges(EXTRAS["vector"])
     said = (REPOSITORY / "common/scenes/vector_labels.py").read_text("utf-8")
     assert all(f"{name}=={pinned[name]}" in said for name in text)
+
+
+def test_a_cluster_without_dask_names_the_tested_versions():
+    pinned, dask = pins("requirements-test.txt"), ranges(EXTRAS["cluster"])
+    assert f"pip install {' '.join(f'{name}=={pinned[name]}' for name in dask)}" == INSTALL
 
 
 def test_setup_script_wants_the_same_python():

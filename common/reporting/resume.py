@@ -24,6 +24,7 @@ from common.training.checkpoint import remove_checkpoints
 # Further iterations may be asked for; each depends on its own seed alone.
 MAY_GROW = "iter"
 WITHOUT_EFFECT = ("out", "overwrite", "resume", "data_dir", "weights", "device", "precision")
+WITHOUT_EFFECT += ("cluster",)
 
 
 def run_identity(settings: Settings, scene: Scene, environment: dict) -> dict:

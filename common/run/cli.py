@@ -4,11 +4,12 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 from torch import nn
 
 from common.recipe import RECIPES, check_recipe, with_recipe
-from common.run.experiment import train_and_test
+from common.run.experiment import Workplace, train_and_test
 from common.samples.make_splits import check_split_flags, split_setting
 from common.samples.preprocess import PREPROCESSINGS, check_preprocessing_flags
 from common.scenes.scene import Scene
@@ -16,7 +17,15 @@ from common.scenes.scene_file import SCENES, scene_name
 from common.settings import Settings
 from common.system.device import PRECISIONS, choose_device
 from common.system.errors import InputError, OneLineParser, run_program
-from common.system.flags import count, count_or_share, decay, file_name, positive, share
+from common.system.flags import (
+    count,
+    count_or_share,
+    decay,
+    file_name,
+    positive,
+    share,
+    workers_or_address,
+)
 from common.system.memory import told_if_memory_is_short
 from common.system.provenance import typed_command
 from common.training.classifier import Classifier
@@ -24,7 +33,7 @@ from common.training.optimizers import OPTIMIZERS
 
 # The file of weights says how to cut patches, which network it is and what it was not trained on.
 USED_WITH_WEIGHTS = {"dataset", "data_dir", "out", "resume", "overwrite", "map", "weights"}
-USED_WITH_WEIGHTS |= {"device", "precision", "probabilities"}
+USED_WITH_WEIGHTS |= {"device", "precision", "probabilities", "cluster"}
 
 
 def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | None = None) -> int:
@@ -49,9 +58,14 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
     def use_weights(settings: Settings) -> dict:
         from common.run.map_scene import evaluate
 
-        return evaluate(network, settings)
+        return evaluate(network, settings, blocks_on_cluster)
 
-    return run_script(make_classifier, defaults, arguments, use_weights)
+    def blocks_on_cluster(settings: Settings) -> AbstractContextManager:
+        from common.run import cluster_blocks
+
+        return cluster_blocks.on_cluster(network, settings)
+
+    return run_script(make_classifier, defaults, arguments, use_weights, network)
 
 
 def run_script(
@@ -59,21 +73,28 @@ def run_script(
     defaults: Settings,
     arguments: list[str] | None = None,
     use_weights: Callable[[Settings], dict] | None = None,
+    model: type | None = None,
 ) -> int:
     """Run a training script of any classifier; return its exit status.
 
     0: done.  2: the user's input was wrong, or memory too small, told in one line on stderr.
     130: interrupted by Ctrl-C.  143: ended by SIGTERM.
 
-    `use_weights` is what ``--weights`` does; the other parameters are those of `main` and of
+    `use_weights` is what ``--weights`` does, and `model` the class that ``--cluster`` has workers
+    import, `make_classifier` itself if left out; the other parameters are those of `main` and of
     `train_and_test`.
     """
+
+    def on_cluster(settings: Settings, scene: Scene) -> AbstractContextManager[Workplace]:
+        from common.run import cluster_iterations
+
+        return cluster_iterations.on_cluster(model or make_classifier, settings, scene)
 
     def work() -> None:
         settings = read_settings(defaults, arguments)
         with told_if_memory_is_short():
             if settings.weights is None:
-                train_and_test(make_classifier, settings)
+                train_and_test(make_classifier, settings, on_cluster)
             else:
                 use_weights(settings)
                 tell_unused(vars(build_parser(defaults).parse_args(arguments)))
@@ -100,8 +121,19 @@ def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
         raise InputError("--probabilities: --map none maps no pixel; use --map labelled or all")
     if defaults.recipe is not None:
         check_recipe(settings)
-        choose_device(settings.device)
+        check_device(settings)
     return settings
+
+
+def check_device(settings: Settings) -> None:
+    """Raise InputError where there is no such device, as far as this machine can tell."""
+    if settings.cluster is None or settings.cluster.isdigit():
+        choose_device(settings.device)
+    if settings.cluster is not None and ":" in settings.device:
+        raise InputError(
+            f"--device {settings.device}: with --cluster every worker has a GPU of its own; use "
+            f"--device cuda, and CUDA_VISIBLE_DEVICES to choose among them"
+        )
 
 
 def tell_unused(flags: Iterable[str]) -> None:
@@ -147,6 +179,8 @@ def build_parser(defaults: Settings) -> argparse.ArgumentParser:
     add("--out", type=file_name, help="results directory, else results/<model>_<scene>_<time>")
     add("--resume", action="store_true", help="go on where an interrupted run in --out stopped")
     add("--overwrite", action="store_true", help="replace the results in --out")
+    cluster_help = "so many processes, or workers of a Dask scheduler, tcp://… or tls://…"
+    add("--cluster", type=workers_or_address, metavar="N", help=cluster_help)
     add("--map", choices=["labelled", "all", "none"], help="which pixels the map classifies")
     for action in parser._actions[1:]:  # all but --help
         if default := getattr(defaults, action.dest):

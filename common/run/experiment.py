@@ -1,10 +1,13 @@
 """A whole run: from a scene's name to a results directory."""
 
+import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -41,15 +44,62 @@ from common.system.errors import InputError
 from common.system.files import check_is_file
 from common.system.memory import give_back_memory, keep_freed_memory
 from common.training.classifier import Classifier, Task, Trained
+from common.training.cost import Cost
 from common.training.predict import most_probable
 
 
+class Workplace(Protocol):
+    """Where the iterations of a run are carried out: in this process, or on a cluster.
+
+    `environment`, `facts` and `cost` are those of `common.training.classifier.Classifier`.
+    """
+
+    environment: dict
+    facts: dict
+    cost: Cost
+
+    def sharing(self, out: Path) -> AbstractContextManager:
+        """Let iterations write to the results directory while the block lasts."""
+
+    def iterations(self, tasks: Sequence[Task]) -> Iterator[Iteration]:
+        """Train, test and map for each task; yield what they gave, in this order."""
+
+
+class InThisProcess:
+    """A run's iterations, one after the other, or on a GPU some side by side."""
+
+    def __init__(self, classifier: Classifier, settings: Settings, scene: Scene) -> None:
+        self.classifier, self.settings, self.scene = classifier, settings, scene
+        self.environment, self.cost = classifier.environment, classifier.cost
+        self.facts = classifier.facts
+
+    def sharing(self, out: Path) -> AbstractContextManager:
+        """Nothing is to be done for that."""
+        return contextlib.nullcontext()
+
+    def iterations(self, tasks: Sequence[Task]) -> Iterator[Iteration]:
+        """See `Workplace`."""
+        for task, trained in zip(tasks, self.classifier.fit(tasks), strict=True):
+            finished = tested(self.scene, trained, task, self.settings, self.environment)
+            write_finished(task.directory, finished)
+            yield finished
+
+
 def train_and_test(
-    make_classifier: Callable[[Settings, Scene], Classifier], settings: Settings
+    make_classifier: Callable[[Settings, Scene], Classifier],
+    settings: Settings,
+    on_cluster: Callable[[Settings, Scene], AbstractContextManager[Workplace]] | None = None,
 ) -> dict:
     """Train and test a classifier on every Monte-Carlo iteration's split.
 
     Reports are rewritten after every iteration, so that an interrupted run leaves what it did.
+
+    Parameters
+    ----------
+    make_classifier : callable
+    settings : Settings
+    on_cluster : callable, optional
+        Opens the cluster that ``settings.cluster`` names.
 
     Returns
     -------
@@ -74,9 +124,20 @@ def train_and_test(
         )
     splits = make_splits(scene, settings)
     check_components(settings, scene.cube.shape[2], splits)
-    classifier = make_classifier(settings, scene)
-    identity = run_identity(settings, scene, classifier.environment)
-    with sole_writer(out, numbered=settings.out is None) as out:
+    with contextlib.ExitStack() as stack:
+        if settings.cluster is None:
+            workplace = InThisProcess(make_classifier(settings, scene), settings, scene)
+        else:
+            workplace = stack.enter_context(on_cluster(settings, scene))
+        return _carry_out(workplace, settings, scene, splits, out)
+
+
+def _carry_out(
+    workplace: Workplace, settings: Settings, scene: Scene, splits: list[Split], out: Path
+) -> dict:
+    """Make the results directory, or go on with it; return the report."""
+    identity = run_identity(settings, scene, workplace.environment)
+    with sole_writer(out, numbered=settings.out is None) as out, workplace.sharing(out):
         if settings.resume and is_resumable(out):
             check_identity(out, identity)
             if report := finished_report(out, settings.iter):
@@ -87,15 +148,15 @@ def train_and_test(
         with cleared_if_in_vain(out):
             write_identity(out, identity)  # first of all, so that a killed run can go on
             write_scene(out, scene)
-            announce(scene, choices(settings, classifier.environment), out)
-            report = _iterate(classifier, settings, scene, splits, out)
+            announce(scene, choices(settings, workplace.environment), out)
+            report = _iterate(workplace, settings, scene, splits, out)
         add_page(out)
     print_report(report, out)
     return report
 
 
 def _iterate(
-    classifier: Classifier, settings: Settings, scene: Scene, splits: list[Split], out: Path
+    workplace: Workplace, settings: Settings, scene: Scene, splits: list[Split], out: Path
 ) -> dict:
     """Train, test and report every iteration that an earlier process has not finished."""
     directories = [out / f"run_{number}" for number in range(len(splits))]
@@ -109,16 +170,11 @@ def _iterate(
             directory.mkdir(exist_ok=True)
             title = f"iteration {number + 1}/{settings.iter}"
             tasks.append(Task(split, settings.seed + number, directory, title))
-    results, iterations = classifier.fit(tasks), []
-    for finished, split, directory in zip(kept, splits, directories, strict=True):
-        if finished is None:
-            finished = test_and_map(scene, next(results), split, settings, directory)
-            peak = peak_memory_mb(classifier.environment["device"])
-            finished = dataclasses.replace(finished, peak_memory_mb=peak)
-            write_finished(directory, finished)
-        iterations.append(finished)
-        report = build_report(settings, scene, iterations, classifier.environment, classifier.cost)
-        report |= classifier.facts
+    results, iterations = workplace.iterations(tasks), []
+    for finished in kept:
+        iterations.append(next(results) if finished is None else finished)
+        report = build_report(settings, scene, iterations, workplace.environment, workplace.cost)
+        report |= workplace.facts
         write_report(out, report)
     return report
 
@@ -183,6 +239,14 @@ def test_and_map(
     if inspected:
         write_arrays(directory / "attention.npz", inspected)
     return Iteration(split, of_test[0], trained.epochs, trained.seconds, seconds)
+
+
+def tested(
+    scene: Scene, trained: Trained, task: Task, settings: Settings, environment: dict
+) -> Iteration:
+    """`test_and_map` for a task, with the memory that this process has taken by then."""
+    finished = test_and_map(scene, trained, task.split, settings, task.directory)
+    return dataclasses.replace(finished, peak_memory_mb=peak_memory_mb(environment["device"]))
 
 
 def _classified(

@@ -1,9 +1,13 @@
 """Using a trained network: test it where there is ground truth, and map scenes of any size."""
 
+import contextlib
 import dataclasses
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import nn
@@ -43,7 +47,79 @@ from common.training.weights_file import (
 VALUES_PER_BLOCK = 2**25  # of the cube, read and classified at a time: 128 MiB in float32
 
 
-def evaluate(network: type[nn.Module], settings: Settings) -> dict:
+class Use(NamedTuple):
+    """A trained network, and a scene to use it on.
+
+    Attributes
+    ----------
+    settings : Settings
+        With what the file of weights says that the flags cannot change.
+    split : Split
+        What is to be tested there: see `untrained_pixels`.
+    """
+
+    weights: Weights
+    settings: Settings
+    scene: Scene
+    split: Split
+
+    def is_tested(self) -> np.ndarray:
+        """Which pixels are, bool (rows * cols,); of length 0 where none is."""
+        size = self.scene.labels.size if len(self.split.test) else 0
+        test = np.zeros(size, bool)
+        test[self.split.test] = True
+        return test
+
+
+class Found(NamedTuple):
+    """What classifying a block of rows gave.
+
+    Attributes
+    ----------
+    values : list of arrays
+        Labels (pixels,), 0 where not asked for, confidence (pixels,), NaN there, and, if asked for,
+        the probabilities of all classes (pixels, C), 0 there.
+    seconds : float
+    peak_memory_mb : float
+        Most memory that the process had taken by then.
+    """
+
+    values: list[np.ndarray]
+    seconds: float
+    peak_memory_mb: float
+
+
+Block = tuple[int, int]  # the first row, and the one after the last
+
+
+class MapWorkplace(Protocol):
+    """Where the blocks of a map are classified: in this process, or on a cluster."""
+
+    environment: dict
+
+    def classify(self, blocks: list[Block]) -> Iterator[Found]:
+        """Yield what each block gave, in this order."""
+
+
+class InThisProcess:
+    """A map's blocks, one after the other."""
+
+    def __init__(self, network: type[nn.Module], use: Use) -> None:
+        self.network, self.use = network, use
+        self.environment = environment_of(use)
+
+    def classify(self, blocks: list[Block]) -> Iterator[Found]:
+        """See `MapWorkplace`."""
+        model, tested = model_of(self.network, self.use), self.use.is_tested()
+        for block in blocks:
+            yield classify_block(model, self.use, tested, block)
+
+
+def evaluate(
+    network: type[nn.Module],
+    settings: Settings,
+    on_cluster: Callable[[Settings], AbstractContextManager[MapWorkplace]] | None = None,
+) -> dict:
     """Train nothing: test and map with the network in the file ``settings.weights``.
 
     On the scene it was trained on, its own test pixels test it; on any other scene with ground
@@ -51,7 +127,8 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     attention, split and seed are those of the file, whatever the flags say.
 
     The cube is read, classified and written in blocks of rows, so that memory does not grow with
-    the scene's length but for some bytes per pixel of ground truth.
+    the scene's length but for some bytes per pixel of ground truth.  With ``--cluster`` workers
+    read and classify the blocks; `on_cluster` opens it.
 
     Returns
     -------
@@ -65,19 +142,19 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
         than the network was trained on.
     """
     keep_freed_memory()
-    weights = load_weights(Path(settings.weights), settings.model)
-    settings = _settings_of(weights, settings)
-    device, out = choose_device(settings.device), output_directory(settings)
-    trained = Bands(tuple(weights.bands), weights.file_bands)
-    scene = load_scene(settings.dataset, settings.data_dir, in_memory=False, trained=trained)
-    if not scene.classes:
-        scene, settings = _without_ground_truth(weights, scene, settings)
-    _check_bands(weights, scene, settings.weights)
-    check_state(network, weights, f"--weights {settings.weights}")
-    check_patch(settings.patch, scene)
-    make_deterministic()
-    split = untrained_pixels(weights, scene)
-    environment = network_environment(settings, device)
+    out, use = output_directory(settings), read_use(network, settings)
+    with contextlib.ExitStack() as stack:
+        if settings.cluster is None:
+            workplace = InThisProcess(network, use)
+        else:
+            workplace = stack.enter_context(on_cluster(settings))
+        return _carry_out(workplace, network, use, out)
+
+
+def _carry_out(workplace: MapWorkplace, network: type[nn.Module], use: Use, out: Path) -> dict:
+    """Make the results directory; return the report."""
+    weights, settings, scene, split = use
+    environment = workplace.environment
     with sole_writer(out, numbered=settings.out is None) as out:
         announce(scene, choices(settings, environment), out)
         with cleared_if_in_vain(out):
@@ -86,14 +163,9 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
             directory = out / "run_0"
             directory.mkdir(exist_ok=True)
 
-            block = scene_patches(scene, slice(0, 1), settings.patch, device, weights.preprocessing)
-            model = build(network, weights.network, environment["precision"], block)
-            model.load_state_dict(weights.state)
-            iteration, mapped = _classify_blocks(model, weights, scene, split, settings, directory)
+            iteration, mapped = _gather(workplace, use, directory)
             if len(split.test):
                 write_array(directory / "split.npy", split.as_map(scene.labels.shape))
-            peak = peak_memory_mb(environment["device"])
-            iteration = dataclasses.replace(iteration, peak_memory_mb=peak)
             cost = network_cost(network, weights.network, settings.patch)
             report = build_report(settings, scene, [iteration], environment, cost)
             report["trained_with"] = weights.settings | {"seed": weights.seed}
@@ -102,6 +174,20 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
         add_page(out)
     print_report(report, out)
     return report
+
+
+def read_use(network: type[nn.Module], settings: Settings) -> Use:
+    """Read the weights and the scene that `settings` names, and check that they fit."""
+    weights = load_weights(Path(settings.weights), settings.model)
+    settings = _settings_of(weights, settings)
+    trained = Bands(tuple(weights.bands), weights.file_bands)
+    scene = load_scene(settings.dataset, settings.data_dir, in_memory=False, trained=trained)
+    if not scene.classes:
+        scene, settings = _without_ground_truth(weights, scene, settings)
+    _check_bands(weights, scene, settings.weights)
+    check_state(network, weights, f"--weights {settings.weights}")
+    check_patch(settings.patch, scene)
+    return Use(weights, settings, scene, untrained_pixels(weights, scene))
 
 
 def _settings_of(weights: Weights, settings: Settings) -> Settings:
@@ -182,48 +268,56 @@ def untrained_pixels(weights: Weights, scene: Scene) -> Split:
     return Split(train=nothing, val=nothing, test=labelled)
 
 
-def _classify_blocks(
-    model: nn.Module,
-    weights: Weights,
-    scene: Scene,
-    split: Split,
-    settings: Settings,
-    directory: Path,
-) -> tuple[Iteration, np.ndarray]:
+def _blocks(scene: Scene) -> list[Block]:
+    """Cut the scene into blocks of whole rows."""
+    rows, cols = scene.labels.shape
+    step = max(1, VALUES_PER_BLOCK // (cols * max(scene.cube.shape[2], scene.classes)))
+    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def environment_of(use: Use) -> dict:
+    """Versions, machine and commit, as `network_environment` gives them for the device chosen."""
+    return network_environment(use.settings, choose_device(use.settings.device))
+
+
+def model_of(network: type[nn.Module], use: Use) -> nn.Module:
+    """Build the network with its weights, on its device."""
+    make_deterministic()
+    (weights, settings, scene, _), device = use, choose_device(use.settings.device)
+    precision = environment_of(use)["precision"]
+    block = scene_patches(scene, slice(0, 1), settings.patch, device, weights.preprocessing)
+    model = build(network, weights.network, precision, block)
+    model.load_state_dict(weights.state)
+    return model
+
+
+def _gather(workplace: MapWorkplace, use: Use, directory: Path) -> tuple[Iteration, np.ndarray]:
     """Classify test pixels and those that ``--map`` asks for, block by block, and write the map.
 
     Returns the test's outcome and how many pixels were mapped to each class, (C,).
     """
-    (rows, cols), wanted = scene.labels.shape, settings.map
-    test = np.zeros(rows * cols if len(split.test) else 0, bool)
-    test[split.test] = True
-    predicted = np.zeros(test.size, np.int64)
-    mapped, seconds = np.zeros(scene.classes + 1, np.int64), 0.0
-    step = max(1, VALUES_PER_BLOCK // (cols * max(scene.cube.shape[2], scene.classes)))
+    scene, test, wanted = use.scene, use.split.test, use.settings.map
+    rows, cols = scene.labels.shape
+    predicted = np.zeros(rows * cols if len(test) else 0, np.int64)
+    mapped, seconds, peak = np.zeros(scene.classes + 1, np.int64), 0.0, math.nan
+    blocks = _blocks(scene)
     with (
         map_files(
             directory,
             scene,
             wanted != "none",
             with_confidence=True,
-            with_probabilities=settings.probabilities,
+            with_probabilities=use.settings.probabilities,
         ) as write_rows,
         tqdm(total=rows, desc="classifying", unit=" rows", disable=None) as bar,
     ):
-        for start in range(0, rows, step):
-            stop = min(start + step, rows)
-            here = slice(start * cols, stop * cols)
-            asked = _asked(scene, wanted, start, stop) | (test[here] if test.size else False)
-            began = time.perf_counter()
-            found = _classify_rows(
-                model, weights, scene, (start, stop), asked, settings.probabilities
-            )
-            labels = found[0]
-            seconds += time.perf_counter() - began
-            if test.size:
-                predicted[here] = labels
-            mapped += np.bincount(labels, minlength=len(mapped))
-            write_rows(start, *(values.reshape(-1, cols, *values.shape[1:]) for values in found))
+        found = workplace.classify(blocks)
+        for (start, stop), (values, of_block, peak_of_block) in zip(blocks, found, strict=True):
+            seconds, peak = seconds + of_block, np.fmax(peak, peak_of_block)
+            if len(test):
+                predicted[start * cols : stop * cols] = values[0]
+            mapped += np.bincount(values[0], minlength=len(mapped))
+            write_rows(start, *(array.reshape(-1, cols, *array.shape[1:]) for array in values))
             bar.update(stop - start)
         if wanted != "none" and not mapped[1:].any():
             raise InputError(
@@ -231,8 +325,20 @@ def _classify_blocks(
                 f"network uses, by 'nodata' or by what the file states; these are "
                 f"{_said(*scene.bands)}"
             )
-    tested = predicted[split.test] if len(split.test) else predicted
-    return Iteration(split, tested, 0, 0.0, seconds), mapped[1:]
+    tested = predicted[test] if len(test) else predicted
+    return Iteration(use.split, tested, 0, 0.0, seconds, float(peak)), mapped[1:]
+
+
+def classify_block(model: nn.Module, use: Use, tested: np.ndarray, block: Block) -> Found:
+    """Read a block of rows, and classify test pixels and those that ``--map`` asks for."""
+    cols, (start, stop) = use.scene.labels.shape[1], block
+    here = slice(start * cols, stop * cols)
+    asked = _asked(use.scene, use.settings.map, start, stop)
+    asked |= tested[here] if tested.size else False
+    began = time.perf_counter()
+    values = _classify_rows(model, use, block, asked)
+    seconds = time.perf_counter() - began
+    return Found(values, seconds, peak_memory_mb(str(next(model.parameters()).device)))
 
 
 def _asked(scene: Scene, wanted: str, start: int, stop: int) -> np.ndarray:
@@ -243,19 +349,9 @@ def _asked(scene: Scene, wanted: str, start: int, stop: int) -> np.ndarray:
     return (scene.labels[start:stop].ravel() > 0) & (wanted == "labelled")
 
 
-def _classify_rows(
-    model: nn.Module,
-    weights: Weights,
-    scene: Scene,
-    block: tuple[int, int],
-    asked: np.ndarray,
-    with_probabilities: bool,
-) -> list[np.ndarray]:
-    """Classify those pixels that are asked for of a block of rows, from start to stop - 1.
-
-    Returns labels (pixels,), 0 where not asked for, and confidence, NaN there; `with_probabilities`
-    also those of all classes (pixels, C), 0 there.
-    """
+def _classify_rows(model: nn.Module, use: Use, block: Block, asked: np.ndarray) -> list[np.ndarray]:
+    """Classify those pixels that are asked for of a block of rows: see `Found.values`."""
+    scene, weights = use.scene, use.weights
     (rows, cols), (start, stop), device = scene.labels.shape, block, next(model.parameters()).device
     p = weights.settings["patch"]
     first = max(0, start - p)  # with the neighbours that the patches reach into
@@ -264,7 +360,7 @@ def _classify_rows(
     labels, confidence = np.zeros(asked.size, np.int64), np.full(asked.size, np.nan, np.float32)
     found, pixels = [labels, confidence], np.flatnonzero(asked)
     here = pixels + (start - first) * cols
-    if with_probabilities:
+    if use.settings.probabilities:
         found.append(np.zeros((asked.size, scene.classes), np.float32))
         found[2][pixels] = probabilities(model, patches, scene.classes, here)
         labels[pixels], confidence[pixels] = most_probable(found[2][pixels])

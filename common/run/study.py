@@ -14,19 +14,23 @@ A study is a YAML file that names training scripts with their flags, and scenes:
       IN: {SVM: [84.17, 70.51, 81.69]}
 
 Every run is a process of its own, with results in a directory named after what it does: a run that
-is finished is not made again, one that was interrupted goes on, and studies share their runs.
+is finished is not made again, one that was interrupted goes on, and studies share their runs.  With
+``--cluster`` the runs are shared out among workers.
 """
 
 import argparse
+import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import importlib
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +38,12 @@ import yaml
 
 from common.reporting.resume import WITHOUT_EFFECT, finished_report
 from common.run.cli import read_settings
+from common.run.cluster import opened
 from common.scenes.scene import data_directory, missing_files
 from common.settings import Settings
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import REPOSITORY, check_is_file, file_sha256, locked
-from common.system.flags import file_name
+from common.system.flags import file_name, workers_or_address
 from common.system.provenance import typed_command
 from common.tables.study_table import PIXELS, Published, Row, write_study
 
@@ -46,6 +51,7 @@ KEYS = ("name", "flags", "scenes", "methods", "published")
 LARGEST_FILE = 1 << 17  # bytes
 WAIT = 1.0  # seconds between two looks at a run that another process is making
 STOPPED = (130, 143, -2, -9, -15)  # exit status of a run that was interrupted, or killed
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 @dataclass(frozen=True)
@@ -130,8 +136,10 @@ def _run(path: Path, method: str, command: str, scene: str, flags: str) -> Run:
         settings = read_settings(defaults, list(given))
     except InputError as error:
         raise InputError(f"{path}: {method} on {scene}: {error}") from error
-    if settings.out or settings.weights:
-        raise InputError(f"{path}: {method}: leave --out and --weights out; a study says them")
+    if settings.out or settings.weights or settings.cluster:
+        raise InputError(
+            f"{path}: {method}: leave --out, --weights and --cluster out; a study says them"
+        )
     return Run(method, scene, script, given, settings)
 
 
@@ -154,27 +162,57 @@ def _published(path: Path, entries: dict, runs: tuple[Run, ...]) -> dict[str, di
     return found
 
 
-def carry_out(study: Study, runs: Path, out: Path) -> None:
-    """Make all runs that are not finished, and write the study's tables after each of them."""
+def carry_out(study: Study, runs: Path, out: Path, where: str | None = None) -> None:
+    """Make all runs that are not finished, and write the study's tables after the last.
+
+    `where` is what ``--cluster`` says.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    absent: dict[tuple[str, str], str] = {}
-    for number, run in enumerate(study.runs, 1):
-        title = f"[{number}/{len(study.runs)} {run.method} on {run.scene}]"
-        if missing := missing_files(run.scene, data_directory(run.settings.data_dir)):
-            absent[run.scene, run.method] = f"{missing[0].name} missing"
-        elif _is_finished(run, run.directory(runs), title):
-            print(f"{title} finished already", file=sys.stderr)
-        elif reason := _train(run, run.directory(runs), title):
-            absent[run.scene, run.method] = reason
+    titles = [
+        f"[{number}/{len(study.runs)} {run.method} on {run.scene}]"
+        for number, run in enumerate(study.runs, 1)
+    ]
+    calls = [
+        (title, (run, run.directory(runs), title))
+        for title, run in zip(titles, study.runs, strict=True)
+    ]
+    with opened(where) as cluster, contextlib.ExitStack() as stack:
+        if cluster is None:
+            reasons = (make(*arguments) for _, arguments in calls)
+        else:
+            runs.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(cluster.sharing([], runs))
+            reasons = cluster.results(make_on_worker, calls)
+        absent = {
+            (run.scene, run.method): reason for run, reason in zip(study.runs, reasons, strict=True)
+        }
     scenes: dict[str, list[Row]] = {}
     for run in study.runs:
         figures = study.figures.get(run.scene, {}).get(run.method, (None, None, None))
         command = shlex.join([run.script, *run.flags])
-        reason = absent.get((run.scene, run.method), "")
+        reason = absent[run.scene, run.method]
         row = Row(run.method, command, run.directory(runs), reason, figures)
         scenes.setdefault(run.scene, []).append(row)
     write_study(out, study.name, study.published, scenes)
     print(f"Results: {out}, to look at: study.html")
+
+
+def make(run: Run, directory: Path, title: str, end_with_parent: bool = False) -> str:
+    """Make a run unless it is finished; return why it gave nothing, or nothing.
+
+    With `end_with_parent` the run ends as if interrupted when this process is killed.
+    """
+    if missing := missing_files(run.scene, data_directory(run.settings.data_dir)):
+        return f"{missing[0].name} missing"
+    if _is_finished(run, directory, title):
+        print(f"{title} finished already", file=sys.stderr)
+        return ""
+    return _train(run, directory, title, end_with_parent)
+
+
+def make_on_worker(run: Run, directory: Path, title: str) -> str:
+    """The same as a cluster's task: neither outlives the other."""
+    return make(run, directory, title, end_with_parent=True)
 
 
 def _is_finished(run: Run, directory: Path, title: str) -> bool:
@@ -194,12 +232,17 @@ def _is_finished(run: Run, directory: Path, title: str) -> bool:
     return directory.is_dir()
 
 
-def _train(run: Run, directory: Path, title: str) -> str:
+def _train(run: Run, directory: Path, title: str, end_with_parent: bool) -> str:
     """Run a training script; return why it gave nothing, or nothing."""
     command = [sys.executable, str(REPOSITORY / run.script), *run.flags]
     command += ["--out", str(directory), "--resume"]
     print(f"{title} python {shlex.join([run.script, *run.flags])}", file=sys.stderr, flush=True)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=_end_with_parent() if end_with_parent else None,
+    ) as process:
         try:
             last = ""
             for last in _lines(process):
@@ -213,6 +256,14 @@ def _train(run: Run, directory: Path, title: str) -> str:
     if status:
         return last.partition("error: ")[2] or f"exit status {status}"
     return ""
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """What a process must do to get SIGTERM when its parent ends; None where there is no way."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _lines(process: subprocess.Popen) -> Iterator[str]:
@@ -232,12 +283,14 @@ def main(arguments: list[str] | None = None) -> int:
     results = REPOSITORY / "results"
     parser.add_argument("--out", type=file_name, help="default: results/<name of the file>")
     parser.add_argument("--runs", type=file_name, help="of all studies; default: results/runs")
+    cluster_help = "so many runs at a time, or one on each worker of a Dask scheduler, tcp://…"
+    parser.add_argument("--cluster", type=workers_or_address, metavar="N", help=cluster_help)
 
     def work() -> None:
         flags = parser.parse_args(arguments)
         path = Path(flags.study)
         runs = Path(flags.runs) if flags.runs else results / "runs"
         out = Path(flags.out) if flags.out else results / path.stem
-        carry_out(read_study(path), runs.resolve(), out)
+        carry_out(read_study(path), runs.resolve(), out, flags.cluster)
 
     return run_program(parser.prog, work, f"; go on with: {typed_command()}")

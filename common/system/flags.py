@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def decay(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not above 0 and at most 1")
     return value
+
+
+def workers_or_address(text: str) -> str:
+    """Read how many processes of this machine are to work, or where a scheduler is."""
+    if re.fullmatch(r"(tcp|tls)://[^\s/:]+:[0-9]{1,5}|(tcp|tls)://\[[0-9a-f:]+\]:[0-9]{1,5}", text):
+        return text
+    try:
+        return str(count(1, 1000)(text))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither a number of processes, 1 to 1000, nor an address such as "
+            f"tcp://host:8786 or tls://host:8786"
+        ) from None
 
 
 def _number(text: str) -> float:

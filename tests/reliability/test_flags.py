@@ -64,6 +64,7 @@ SPLIT |= {"--split": ["", "checker", "a\0b"], "--map": ["", "some", "ALL"]}
 SPLIT |= {"-d": ["", "XY", "in.mat", "no.yaml", "a\0.yaml", "x" * 5000 + ".yaml", "."]}
 SPLIT |= {"--out": ["", "a\0b", "\udcff"], "--data-dir": ["", "a\0b"]}
 SPLIT |= {"--preprocess": ["", "PCA", "pca,none"], "--fit-on": ["", "test", "Scene"]}
+SPLIT |= {"--cluster": ["0", "1001", "tcp://", "tcp://h", "udp://h:1", "tls://h:x", *NO_NUMBER]}
 SPLIT |= {"--components": ["0", "1000001", *NO_NUMBER]}
 TRAINING = {"-e": ["0", "1e3"], "-k": ["0", "1025"], "--batch-size": ["0", "1000001"]}
 TRAINING |= {"--lr": ["0", "inf", "1e-400", "-1e-3"], "--lr-decay": ["0", "1.5", "-0.5"]}
