@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -117,11 +117,7 @@ def train_and_test(
         check_is_file(Path(settings.start_from), f"--start-from {settings.start_from}")
     maps = settings.split if isinstance(settings.split, tuple) else None
     scene = load_scene(settings.dataset, settings.data_dir, split_maps=maps)
-    if not scene.classes:
-        raise InputError(
-            f"{settings.dataset}: no ground_truth to train on, nor --split TRAIN_MAP TEST_MAP; "
-            f"--weights maps a scene without one"
-        )
+    check_labelled(scene)
     splits = make_splits(scene, settings)
     check_components(settings, scene.cube.shape[2], splits)
     with contextlib.ExitStack() as stack:
@@ -153,6 +149,15 @@ def _carry_out(
         add_page(out)
     print_report(report, out)
     return report
+
+
+def check_labelled(scene: Scene) -> None:
+    """Raise InputError where there is nothing to learn from."""
+    if not scene.classes:
+        raise InputError(
+            f"{scene.dataset}: no ground_truth to train on, nor --split TRAIN_MAP TEST_MAP; "
+            f"--weights maps a scene without one"
+        )
 
 
 def _iterate(
@@ -212,33 +217,66 @@ def _gaps(scene: Scene) -> str:
     return f" (labelled {', '.join(map(str, labels[:20]))}{', …' if len(labels) > 20 else ''})"
 
 
+class Findings(NamedTuple):
+    """What a trained classifier gave of the test pixels, and of those that were mapped.
+
+    Attributes
+    ----------
+    iteration : Iteration
+    labels : int64 array (rows, cols), or None without a map
+        1..C, 0 where not classified.
+    confidence : float32 array (rows, cols) or None
+        NaN where not classified.
+    probabilities : float32 array (rows, cols, C) or None
+        0 where not classified.
+    attention : dict of str to array
+        What ``attention.npz`` holds.
+    """
+
+    iteration: Iteration
+    labels: np.ndarray | None
+    confidence: np.ndarray | None
+    probabilities: np.ndarray | None
+    attention: dict[str, np.ndarray]
+
+
 def test_and_map(
     scene: Scene, trained: Trained, split: Split, settings: Settings, directory: Path
 ) -> Iteration:
-    """Classify the test pixels, timed, then whatever else ``--map`` asks for, and write it all."""
+    """Classify what is to be tested and mapped, see `findings`, and write it all."""
+    found = findings(scene, trained, split, settings)
+    if found.labels is not None:
+        sure, probable = (a is not None for a in (found.confidence, found.probabilities))
+        with map_files(
+            directory, scene, with_confidence=sure, with_probabilities=probable
+        ) as write_rows:
+            write_rows(0, found.labels, found.confidence, found.probabilities)
+    write_array(directory / "split.npy", split.as_map(scene.labels.shape))
+    if found.attention:
+        write_arrays(directory / "attention.npz", found.attention)
+    return found.iteration
+
+
+def findings(scene: Scene, trained: Trained, split: Split, settings: Settings) -> Findings:
+    """Classify the test pixels, timed, then whatever else ``--map`` asks for."""
     wanted, with_probabilities = settings.map, settings.probabilities
     print(f"testing {len(split.test)} pixels", file=sys.stderr, flush=True)
     start = time.perf_counter()
     of_test = _classified(trained, split.test, with_probabilities)
     seconds = time.perf_counter() - start
+    drawn = None, None, None
     if wanted != "none":
         labelled = scene.labels > 0
-        asked = labelled if wanted == "labelled" else has_data(scene.cube, scene.nodata)
+        cube = scene.read_rows(0, len(labelled))
+        asked = labelled if wanted == "labelled" else has_data(cube, scene.nodata)
         others = np.setdiff1d(np.flatnonzero(asked), split.test)
         print(f"mapping {len(others)} further pixels", file=sys.stderr, flush=True)
         of_others = _classified(trained, others, with_probabilities)
         found = zip(of_test, of_others, (0, np.nan, 0), strict=True)
-        drawn = [_drawn(scene, split.test, others, *values) for values in found]
-        _, sure, probable = (values is not None for values in drawn)
-        with map_files(
-            directory, scene, with_confidence=sure, with_probabilities=probable
-        ) as write_rows:
-            write_rows(0, *drawn)
-    write_array(directory / "split.npy", split.as_map(scene.labels.shape))
-    inspected = trained.inspect(split.test, scene.labels.flat[split.test])
-    if inspected:
-        write_arrays(directory / "attention.npz", inspected)
-    return Iteration(split, of_test[0], trained.epochs, trained.seconds, seconds)
+        drawn = (_drawn(scene, split.test, others, *values) for values in found)
+    attention = trained.inspect(split.test, scene.labels.flat[split.test])
+    iteration = Iteration(split, of_test[0], trained.epochs, trained.seconds, seconds)
+    return Findings(iteration, *drawn, attention)
 
 
 def tested(

@@ -171,14 +171,13 @@ class NetworkClassifier:
             save_weights(task.directory / "weights.pt", weights)
         if end is not None:
             return end
-        used = training.model, training.patches
         pretraining = read_pretraining_seconds(task.directory)
-        return Trained(
-            functools.partial(classify, *used),
-            len(progress.history),
-            pretraining + sum(epoch.seconds for epoch in progress.history),
-            probabilities=functools.partial(probabilities, *used, self.scene.classes),
-            inspect=functools.partial(weights_per_class, *used, self.scene.classes),
+        return dataclasses.replace(
+            usable(training.model, training.patches, self.scene.classes),
+            epochs=len(progress.history),
+            seconds=pretraining + sum(epoch.seconds for epoch in progress.history),
+            history=tuple(progress.history),
+            weights=weights,
         )
 
     def _checkpoint(self, task: Task) -> Checkpoint:
@@ -211,6 +210,17 @@ class NetworkClassifier:
             preprocessing=preprocessing,
             state=model.state_dict(),
         )
+
+
+def usable(model: nn.Module, patches: Patches, classes: int) -> Trained:
+    """Return a network with its trained weights as what classifies the pixels of a scene."""
+    return Trained(
+        functools.partial(classify, model, patches),
+        epochs=0,
+        seconds=0.0,
+        probabilities=functools.partial(probabilities, model, patches, classes),
+        inspect=functools.partial(weights_per_class, model, patches, classes),
+    )
 
 
 def side_by_side(device: torch.device) -> int:
