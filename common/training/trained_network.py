@@ -69,7 +69,8 @@ def loaded(file: Path) -> ModuleType:
     """Return the module of a Python file; one of this repository is imported, and so made once."""
     name = f"{file.parent.name}.{file.stem}"
     if file.parent.parent == REPOSITORY:
-        sys.path.insert(0, str(REPOSITORY))  # as the file itself does
+        if str(REPOSITORY) not in sys.path:
+            sys.path.insert(0, str(REPOSITORY))  # as the file itself does
         with contextlib.suppress(ModuleNotFoundError):  # a package of that name from elsewhere
             module = importlib.import_module(name)
             if Path(module.__file__).resolve() == file.resolve():
