@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -217,54 +218,37 @@ def _gaps(scene: Scene) -> str:
     return f" (labelled {', '.join(map(str, labels[:20]))}{', …' if len(labels) > 20 else ''})"
 
 
-class Findings(NamedTuple):
-    """What a trained classifier gave of the test pixels, and of those that were mapped.
-
-    Attributes
-    ----------
-    iteration : Iteration
-    labels : int64 array (rows, cols), or None without a map
-        1..C, 0 where not classified.
-    confidence : float32 array (rows, cols) or None
-        NaN where not classified.
-    probabilities : float32 array (rows, cols, C) or None
-        0 where not classified.
-    attention : dict of str to array
-        What ``attention.npz`` holds.
-    """
-
-    iteration: Iteration
-    labels: np.ndarray | None
-    confidence: np.ndarray | None
-    probabilities: np.ndarray | None
-    attention: dict[str, np.ndarray]
-
-
 def test_and_map(
     scene: Scene, trained: Trained, split: Split, settings: Settings, directory: Path
 ) -> Iteration:
-    """Classify what is to be tested and mapped, see `findings`, and write it all."""
-    found = findings(scene, trained, split, settings)
-    if found.labels is not None:
-        sure, probable = (a is not None for a in (found.confidence, found.probabilities))
-        with map_files(
-            directory, scene, with_confidence=sure, with_probabilities=probable
-        ) as write_rows:
-            write_rows(0, found.labels, found.confidence, found.probabilities)
+    """Classify what is to be tested and mapped, see `classify_asked`, and write it all."""
+    open_map = functools.partial(map_files, directory, scene)
+    iteration, inspected = classify_asked(scene, trained, split, settings, open_map)
     write_array(directory / "split.npy", split.as_map(scene.labels.shape))
-    if found.attention:
-        write_arrays(directory / "attention.npz", found.attention)
-    return found.iteration
+    if inspected:
+        write_arrays(directory / "attention.npz", inspected)
+    return iteration
 
 
-def findings(scene: Scene, trained: Trained, split: Split, settings: Settings) -> Findings:
-    """Classify the test pixels, timed, then whatever else ``--map`` asks for."""
+def classify_asked(
+    scene: Scene,
+    trained: Trained,
+    split: Split,
+    settings: Settings,
+    open_map: Callable[..., AbstractContextManager[Callable[..., None]]],
+) -> tuple[Iteration, dict[str, np.ndarray]]:
+    """Classify the test pixels, timed, then whatever else ``--map`` asks for.
+
+    `open_map` opens where the map goes: it takes ``with_confidence`` and ``with_probabilities``,
+    and yields what `map_files` does.
+
+    Returns the test's outcome, and what ``attention.npz`` holds.
+    """
     wanted, with_probabilities = settings.map, settings.probabilities
     print(f"testing {len(split.test)} pixels", file=sys.stderr, flush=True)
     start = time.perf_counter()
     of_test = _classified(trained, split.test, with_probabilities)
     seconds = time.perf_counter() - start
-    drawn = None, None, None
     if wanted != "none":
         labelled = scene.labels > 0
         cube = scene.read_rows(0, len(labelled))
@@ -273,10 +257,13 @@ def findings(scene: Scene, trained: Trained, split: Split, settings: Settings) -
         print(f"mapping {len(others)} further pixels", file=sys.stderr, flush=True)
         of_others = _classified(trained, others, with_probabilities)
         found = zip(of_test, of_others, (0, np.nan, 0), strict=True)
-        drawn = (_drawn(scene, split.test, others, *values) for values in found)
-    attention = trained.inspect(split.test, scene.labels.flat[split.test])
+        drawn = [_drawn(scene, split.test, others, *values) for values in found]
+        _, sure, probable = (values is not None for values in drawn)
+        with open_map(with_confidence=sure, with_probabilities=probable) as write_rows:
+            write_rows(0, *drawn)
+    inspected = trained.inspect(split.test, scene.labels.flat[split.test])
     iteration = Iteration(split, of_test[0], trained.epochs, trained.seconds, seconds)
-    return Findings(iteration, *drawn, attention)
+    return iteration, inspected
 
 
 def tested(

@@ -1,9 +1,12 @@
 """From Python: a model that is trained, or loaded, to be used in memory."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from torch import nn
 from common.reporting.pictures import false_colour
 from common.reporting.read_results import IterationFiles, Outcome
 from common.reporting.report import build_report, report_json
-from common.run.experiment import check_labelled, findings
+from common.run.experiment import check_labelled, classify_asked
 from common.run.keywords import class_of, classifier_of, of_scene, settings_of_keywords
 from common.run.map_scene import environment_of, model_of, read_use
 from common.samples.make_splits import make_splits
@@ -27,11 +30,12 @@ from common.settings import Settings
 from common.system.device import choose_device, peak_memory_mb
 from common.system.errors import InputError
 from common.system.memory import keep_freed_memory, told_if_memory_is_short
+from common.training.attention_maps import weights_per_class
 from common.training.classifier import Task, Trained
 from common.training.cost import Cost, network_cost
 from common.training.history import Epoch
-from common.training.network_classifier import usable
 from common.training.network_input import check_finite, scene_patches
+from common.training.predict import classify, probabilities
 from common.training.trained_network import network_class
 from common.training.weights_file import Weights, load_weights, save_weights
 
@@ -124,25 +128,29 @@ class Model:
             and the confusion matrix, and the maps, curves and attention that `draw_figures` draws.
         """
         with told_if_memory_is_short():
-            found = findings(self.scene, self.trained, self.split, self.settings)
+            drawn = _MapInMemory()
+            iteration, attention = classify_asked(
+                self.scene, self.trained, self.split, self.settings, drawn.open
+            )
+        labels, confidence, probabilities = drawn.arrays()
         peak = peak_memory_mb(self.environment["device"])
-        iteration = dataclasses.replace(found.iteration, peak_memory_mb=peak)
+        iteration = dataclasses.replace(iteration, peak_memory_mb=peak)
         report = build_report(self.settings, self.scene, [iteration], self.environment, self.cost)
         report |= self.facts
-        if "trained_with" in report:
-            mapped = found.iteration.predicted if found.labels is None else found.labels
+        if "trained_with" in report:  # then it also says what became of unlabelled pixels
+            mapped = iteration.predicted if labels is None else labels
             counts = np.bincount(mapped.ravel(), minlength=1 + self.scene.classes)
             report["mapped_per_class"] = counts[1:].tolist()
         report = json.loads(report_json(report))  # as a file has it
         scene, values, split = self.scene, self.scene.values_in_maps, self.split
         labelled = scene.labels.any()
         files = IterationFiles(
-            None if found.labels is None else values[found.labels],
+            None if labels is None else values[labels],
             split.as_map(scene.labels.shape) if labelled else None,
-            found.confidence,
-            found.probabilities,
+            confidence,
+            probabilities,
             _columns(self.history),
-            found.attention,
+            attention,
         )
         truth = values[scene.labels] if labelled else None
         return Outcome(report, truth, false_colour(scene), [files])
@@ -162,6 +170,27 @@ class Model:
     def save(self, file: str | os.PathLike) -> None:
         """Write ``weights.pt``, for `load` and for ``--weights``."""
         save_weights(Path(file), self.weights)
+
+
+class _MapInMemory:
+    """Keeps a map that is written by rows; see `common.reporting.results_folder.map_files`."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[np.ndarray | None, ...]] = []
+
+    @contextlib.contextmanager
+    def open(
+        self, *, with_confidence: bool, with_probabilities: bool
+    ) -> Iterator[Callable[..., None]]:
+        """Yield ``write_rows(start, labels, confidence, probabilities)``."""
+        yield lambda start, *arrays: self.rows.append(arrays)
+
+    def arrays(self) -> list[np.ndarray | None]:
+        """Labels, confidence and probabilities of all rows; None of what was not written."""
+        if not self.rows:
+            return [None] * 3
+        columns = zip(*self.rows, strict=True)
+        return [None if parts[0] is None else np.concatenate(parts) for parts in columns]
 
 
 def train(
@@ -257,7 +286,14 @@ def load(
         model, device = model_of(network, use), choose_device(settings.device)
         rows = slice(0, len(scene.labels))
         patches = scene_patches(scene, rows, settings.patch, device, weights.preprocessing)
-    trained = dataclasses.replace(usable(model, patches, scene.classes), weights=weights)
+    trained = Trained(
+        functools.partial(classify, model, patches),
+        epochs=0,
+        seconds=0.0,
+        probabilities=functools.partial(probabilities, model, patches, scene.classes),
+        inspect=functools.partial(weights_per_class, model, patches, scene.classes),
+        weights=weights,
+    )
     cost = network_cost(network, weights.network, settings.patch)
     facts = {"trained_with": weights.settings | {"seed": weights.seed}}
     return Model(scene, settings, split, trained, environment_of(use), cost, facts)

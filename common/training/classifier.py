@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from common.samples.random_split import Split
 from common.training.cost import Cost
 from common.training.history import Epoch
-from common.training.weights_file import Weights
+
+if TYPE_CHECKING:  # it loads PyTorch
+    from common.training.weights_file import Weights
 
 # Flat pixel indices in; labels 1..C (int64) and confidence 0..1 (float32, or None) of each out.
 Classify = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
@@ -49,7 +51,7 @@ class Trained:
         default=lambda pixels, labels: {}
     )
     history: tuple[Epoch, ...] = ()
-    weights: Weights | None = None
+    weights: "Weights | None" = None
 
 
 @dataclass(frozen=True)

@@ -171,11 +171,14 @@ class NetworkClassifier:
             save_weights(task.directory / "weights.pt", weights)
         if end is not None:
             return end
+        used = training.model, training.patches
         pretraining = read_pretraining_seconds(task.directory)
-        return dataclasses.replace(
-            usable(training.model, training.patches, self.scene.classes),
-            epochs=len(progress.history),
-            seconds=pretraining + sum(epoch.seconds for epoch in progress.history),
+        return Trained(
+            functools.partial(classify, *used),
+            len(progress.history),
+            pretraining + sum(epoch.seconds for epoch in progress.history),
+            probabilities=functools.partial(probabilities, *used, self.scene.classes),
+            inspect=functools.partial(weights_per_class, *used, self.scene.classes),
             history=tuple(progress.history),
             weights=weights,
         )
@@ -210,17 +213,6 @@ class NetworkClassifier:
             preprocessing=preprocessing,
             state=model.state_dict(),
         )
-
-
-def usable(model: nn.Module, patches: Patches, classes: int) -> Trained:
-    """Return a network with its trained weights as what classifies the pixels of a scene."""
-    return Trained(
-        functools.partial(classify, model, patches),
-        epochs=0,
-        seconds=0.0,
-        probabilities=functools.partial(probabilities, model, patches, classes),
-        inspect=functools.partial(weights_per_class, model, patches, classes),
-    )
 
 
 def side_by_side(device: torch.device) -> int:
