@@ -77,6 +77,17 @@ def toy_data(tmp_path_factory) -> Path:
     return directory
 
 
+@pytest.fixture(scope="session")
+def toy_in(toy_data, tmp_path_factory) -> Path:
+    """A data directory with the same small scene in the files of Indian Pines."""
+    directory = tmp_path_factory.mktemp("toy_in")
+    cube = scipy.io.loadmat(toy_data / "PaviaU.mat")["paviaU"]
+    scipy.io.savemat(directory / "Indian_pines_corrected.mat", {"indian_pines_corrected": cube})
+    labels = toy_labels().astype(np.uint8)
+    scipy.io.savemat(directory / "Indian_pines_gt.mat", {"indian_pines_gt": labels})
+    return directory
+
+
 @pytest.fixture(scope="session", autouse=True)
 def without_pages():
     """Runs in this process leave no report.html, which takes seconds; test_page.py writes its own.

@@ -1,7 +1,9 @@
 """A results directory, read back: the report and what the iterations left."""
 
 import csv
+import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +72,24 @@ class Outcome:
         """The iterations that left a map."""
         return [it for it in self.iterations if it.label_map is not None]
 
+    def window(self, rows: slice, cols: slice) -> "Outcome":
+        """Return it with the maps of some rows and columns only, to draw a part of the scene."""
 
-def read_outcome(out: Path) -> Outcome:
+        def cut(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[rows, cols]
+
+        maps = ("label_map", "split", "confidence", "probabilities")
+        iterations = [
+            dataclasses.replace(it, **{name: cut(getattr(it, name)) for name in maps})
+            for it in self.iterations
+        ]
+        height, width, bands = self.report["shape"]
+        shape = [len(range(height)[rows]), len(range(width)[cols]), bands]
+        report = self.report | {"shape": shape}
+        return Outcome(report, cut(self.ground_truth), cut(self.false_colour), iterations)
+
+
+def read_outcome(out: str | os.PathLike) -> Outcome:
     """Read a results directory.
 
     Raises
@@ -79,6 +97,7 @@ def read_outcome(out: Path) -> Outcome:
     InputError
         It is none, no iteration has finished, or a file is damaged.
     """
+    out = Path(out)
     if not (out / "report.json").is_file():
         raise InputError(f"{out}: no report.json; not a results directory, or nothing finished yet")
     with damage_in_one_line(out, "results directory"):

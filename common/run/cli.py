@@ -48,6 +48,14 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
     arguments : list of str, optional
         The command line without the program's name; ``sys.argv`` if left out.
     """
+    make_classifier, use_weights = work_of(network)
+    return run_script(make_classifier, defaults, arguments, use_weights, network)
+
+
+def work_of(
+    network: type[nn.Module],
+) -> tuple[Callable[[Settings, Scene], Classifier], Callable[[Settings], dict]]:
+    """Return what makes a network's classifier, and what ``--weights`` does with it."""
 
     # What the networks run on takes a second to import: only when the flags are known to be right.
     def make_classifier(settings: Settings, scene: Scene) -> Classifier:
@@ -65,7 +73,7 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
 
         return cluster_blocks.on_cluster(network, settings)
 
-    return run_script(make_classifier, defaults, arguments, use_weights, network)
+    return make_classifier, use_weights
 
 
 def run_script(
@@ -85,22 +93,36 @@ def run_script(
     `train_and_test`.
     """
 
+    def work() -> None:
+        settings = read_settings(defaults, arguments)
+        carry_out(settings, make_classifier, use_weights, model)
+        if settings.weights is not None:
+            tell_unused(vars(build_parser(defaults).parse_args(arguments)))
+
+    again = f"; start again with: {typed_command()}"
+    return run_program(build_parser(defaults).prog, work, again)
+
+
+def carry_out(
+    settings: Settings,
+    make_classifier: Callable[[Settings, Scene], Classifier],
+    use_weights: Callable[[Settings], dict] | None = None,
+    model: type | None = None,
+) -> dict:
+    """Do what a script does with settings; return what ``report.json`` holds.
+
+    The parameters are those of `run_script`.
+    """
+
     def on_cluster(settings: Settings, scene: Scene) -> AbstractContextManager[Workplace]:
         from common.run import cluster_iterations
 
         return cluster_iterations.on_cluster(model or make_classifier, settings, scene)
 
-    def work() -> None:
-        settings = read_settings(defaults, arguments)
-        with told_if_memory_is_short():
-            if settings.weights is None:
-                train_and_test(make_classifier, settings, on_cluster)
-            else:
-                use_weights(settings)
-                tell_unused(vars(build_parser(defaults).parse_args(arguments)))
-
-    again = f"; start again with: {typed_command()}"
-    return run_program(build_parser(defaults).prog, work, again)
+    with told_if_memory_is_short():
+        if settings.weights is None:
+            return train_and_test(make_classifier, settings, on_cluster)
+        return use_weights(settings)
 
 
 def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:

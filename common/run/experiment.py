@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -117,11 +118,7 @@ def train_and_test(
         check_is_file(Path(settings.start_from), f"--start-from {settings.start_from}")
     maps = settings.split if isinstance(settings.split, tuple) else None
     scene = load_scene(settings.dataset, settings.data_dir, split_maps=maps)
-    if not scene.classes:
-        raise InputError(
-            f"{settings.dataset}: no ground_truth to train on, nor --split TRAIN_MAP TEST_MAP; "
-            f"--weights maps a scene without one"
-        )
+    check_labelled(scene)
     splits = make_splits(scene, settings)
     check_components(settings, scene.cube.shape[2], splits)
     with contextlib.ExitStack() as stack:
@@ -153,6 +150,15 @@ def _carry_out(
         add_page(out)
     print_report(report, out)
     return report
+
+
+def check_labelled(scene: Scene) -> None:
+    """Raise InputError where there is nothing to learn from."""
+    if not scene.classes:
+        raise InputError(
+            f"{scene.dataset}: no ground_truth to train on, nor --split TRAIN_MAP TEST_MAP; "
+            f"--weights maps a scene without one"
+        )
 
 
 def _iterate(
@@ -215,7 +221,29 @@ def _gaps(scene: Scene) -> str:
 def test_and_map(
     scene: Scene, trained: Trained, split: Split, settings: Settings, directory: Path
 ) -> Iteration:
-    """Classify the test pixels, timed, then whatever else ``--map`` asks for, and write it all."""
+    """Classify what is to be tested and mapped, see `classify_asked`, and write it all."""
+    open_map = functools.partial(map_files, directory, scene)
+    iteration, inspected = classify_asked(scene, trained, split, settings, open_map)
+    write_array(directory / "split.npy", split.as_map(scene.labels.shape))
+    if inspected:
+        write_arrays(directory / "attention.npz", inspected)
+    return iteration
+
+
+def classify_asked(
+    scene: Scene,
+    trained: Trained,
+    split: Split,
+    settings: Settings,
+    open_map: Callable[..., AbstractContextManager[Callable[..., None]]],
+) -> tuple[Iteration, dict[str, np.ndarray]]:
+    """Classify the test pixels, timed, then whatever else ``--map`` asks for.
+
+    `open_map` opens where the map goes: it takes ``with_confidence`` and ``with_probabilities``,
+    and yields what `map_files` does.
+
+    Returns the test's outcome, and what ``attention.npz`` holds.
+    """
     wanted, with_probabilities = settings.map, settings.probabilities
     print(f"testing {len(split.test)} pixels", file=sys.stderr, flush=True)
     start = time.perf_counter()
@@ -223,22 +251,19 @@ def test_and_map(
     seconds = time.perf_counter() - start
     if wanted != "none":
         labelled = scene.labels > 0
-        asked = labelled if wanted == "labelled" else has_data(scene.cube, scene.nodata)
+        cube = scene.read_rows(0, len(labelled))
+        asked = labelled if wanted == "labelled" else has_data(cube, scene.nodata)
         others = np.setdiff1d(np.flatnonzero(asked), split.test)
         print(f"mapping {len(others)} further pixels", file=sys.stderr, flush=True)
         of_others = _classified(trained, others, with_probabilities)
         found = zip(of_test, of_others, (0, np.nan, 0), strict=True)
         drawn = [_drawn(scene, split.test, others, *values) for values in found]
         _, sure, probable = (values is not None for values in drawn)
-        with map_files(
-            directory, scene, with_confidence=sure, with_probabilities=probable
-        ) as write_rows:
+        with open_map(with_confidence=sure, with_probabilities=probable) as write_rows:
             write_rows(0, *drawn)
-    write_array(directory / "split.npy", split.as_map(scene.labels.shape))
     inspected = trained.inspect(split.test, scene.labels.flat[split.test])
-    if inspected:
-        write_arrays(directory / "attention.npz", inspected)
-    return Iteration(split, of_test[0], trained.epochs, trained.seconds, seconds)
+    iteration = Iteration(split, of_test[0], trained.epochs, trained.seconds, seconds)
+    return iteration, inspected
 
 
 def tested(

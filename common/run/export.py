@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import io
 import json
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from common.system.errors import InputError, OneLineParser, run_program
-from common.system.files import REPOSITORY, check_is_file, write_file
+from common.system.files import write_file
 from common.system.flags import file_name
+from common.training.trained_network import network_class, plain_network
 from common.training.weights_file import Weights, check_state, load_weights
 
 OPSET = 18
-FOLDERS = ("SSRN", "baselines")  # of networks, besides those with a folder of their own
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 BATCH_SIZES = (1, 2, 7, 32)  # tried in the check
 USAGE = (
@@ -90,7 +89,7 @@ def export(weights_file: Path, onnx_file: Path, network_file: Path | None = None
     weights = load_weights(weights_file)
     kind = network_class(weights.model, network_file)
     check_state(kind, weights, str(weights_file))
-    network, notes, shape = trained_network(kind, weights), metadata(weights), patch_shape(weights)
+    network, notes, shape = plain_network(kind, weights), metadata(weights), patch_shape(weights)
     model = onnx_model(network, shape, notes)
     agreement = compare(model, network, shape)
     if not agreement.close:
@@ -109,51 +108,6 @@ def check_packages() -> None:
         raise InputError(
             f"{' and '.join(missing)} not installed; run: python -m pip install onnx onnxruntime"
         )
-
-
-def trained_network(kind: type[nn.Module], weights: Weights) -> nn.Module:
-    """Build the plain network with its trained weights: float32, CPU, evaluation mode."""
-    network = kind(**weights.network)
-    network.load_state_dict(weights.state)
-    return network.float().eval()
-
-
-def network_class(name: str, file: Path | None = None) -> type[nn.Module]:
-    """Return the network class `name` of a file, or of this repository's ``<folder>/<name>.py``.
-
-    A weights file may come from anyone: its `name` chooses among the repository's own files that
-    hold such a class, and nothing else on Python's path is looked at.
-
-    Raises
-    ------
-    InputError
-        There is no such file or no such class in it.
-    """
-    if file is None:
-        file = _own_file(name)
-    else:
-        check_is_file(file, f"--network {file}")
-    spec = importlib.util.spec_from_file_location(f"{file.parent.name}.{file.stem}", file)
-    if spec is None:
-        raise InputError(f"--network {file}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    network = getattr(module, name, None)
-    if not (isinstance(network, type) and issubclass(network, nn.Module)):
-        raise InputError(f"network {name!r}: {file} has no torch.nn.Module of that name")
-    return network
-
-
-def _own_file(name: str) -> Path:
-    """The file of this repository that has a class of that name, and is called so too."""
-    files = sorted(REPOSITORY.glob(f"*/{name}.py")) if str(name).isidentifier() else []
-    for file in files:
-        if re.search(rf"^class {name}\b", file.read_text("utf-8"), flags=re.MULTILINE):
-            return file
-    raise InputError(
-        f"network {name!r}: this repository has no {name}.py with such a class; name its file with "
-        f"--network"
-    )
 
 
 def patch_shape(weights: Weights) -> tuple[int, int, int, int]:

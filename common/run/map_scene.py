@@ -35,8 +35,9 @@ from common.system.errors import InputError
 from common.system.memory import keep_freed_memory
 from common.training.cost import network_cost
 from common.training.network_classifier import network_environment
-from common.training.network_input import build, check_finite, check_patch, scene_patches
+from common.training.network_input import check_finite, check_patch, scene_patches
 from common.training.predict import classify, most_probable, probabilities
+from common.training.trained_network import fast_network
 from common.training.weights_file import (
     Weights,
     check_state,
@@ -176,12 +177,16 @@ def _carry_out(workplace: MapWorkplace, network: type[nn.Module], use: Use, out:
     return report
 
 
-def read_use(network: type[nn.Module], settings: Settings) -> Use:
-    """Read the weights and the scene that `settings` names, and check that they fit."""
+def read_use(network: type[nn.Module], settings: Settings, scene: Scene | None = None) -> Use:
+    """Read the weights and the scene that `settings` names, and check that they fit.
+
+    A `scene` that is given takes the place of the one that is named.
+    """
     weights = load_weights(Path(settings.weights), settings.model)
     settings = _settings_of(weights, settings)
     trained = Bands(tuple(weights.bands), weights.file_bands)
-    scene = load_scene(settings.dataset, settings.data_dir, in_memory=False, trained=trained)
+    if scene is None:
+        scene = load_scene(settings.dataset, settings.data_dir, in_memory=False, trained=trained)
     if not scene.classes:
         scene, settings = _without_ground_truth(weights, scene, settings)
     _check_bands(weights, scene, settings.weights)
@@ -286,9 +291,7 @@ def model_of(network: type[nn.Module], use: Use) -> nn.Module:
     (weights, settings, scene, _), device = use, choose_device(use.settings.device)
     precision = environment_of(use)["precision"]
     block = scene_patches(scene, slice(0, 1), settings.patch, device, weights.preprocessing)
-    model = build(network, weights.network, precision, block)
-    model.load_state_dict(weights.state)
-    return model
+    return fast_network(network, weights, precision, block)
 
 
 def _gather(workplace: MapWorkplace, use: Use, directory: Path) -> tuple[Iteration, np.ndarray]:

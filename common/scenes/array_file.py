@@ -142,6 +142,12 @@ def open_array(
     return file
 
 
+def as_file(name: str, array: np.ndarray, axes: tuple[str, ...] | None = None) -> ArrayFile:
+    """Return a cube or a label map in memory as a file called `name`; see `open_array`."""
+    stored = StoredArray(array.shape, array.dtype, lambda slices: array[slices])
+    return _checked(Path(name), stored, "array", axes)
+
+
 def _open_npy(path: Path) -> StoredArray:
     array = np.lib.format.open_memmap(path, mode="r")  # refuses pickles
 

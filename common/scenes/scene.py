@@ -67,6 +67,8 @@ class Scene:
         The ground truth file's own label of each class, ascending; 1..C where left out.
     ignored_labels : tuple of float
         Its values that label nothing; may hold NaN.
+    dataset, data_dir : str, str or None
+        What `load_scene` was asked for; of a scene from arrays its name.
     """
 
     key: str
@@ -86,6 +88,8 @@ class Scene:
     georeference: Georeference | None = None
     file_labels: tuple[int, ...] = ()
     ignored_labels: tuple[float, ...] = (0,)
+    dataset: str = ""
+    data_dir: str | None = None
 
     def __post_init__(self) -> None:
         if not self.file_labels:
@@ -127,8 +131,8 @@ def data_directory(data_dir: str | None = None) -> Path:
 
 
 def load_scene(
-    key: str,
-    data_dir: str | None = None,
+    key: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
     in_memory: bool = True,
     trained: Bands | None = None,
     split_maps: tuple[str, str] | None = None,
@@ -139,6 +143,10 @@ def load_scene(
 
     Parameters
     ----------
+    key : str or path
+        A benchmark's, as IN, or the path of a scene's YAML file.
+    data_dir : str or path, optional
+        Where the benchmarks lie; see `data_directory`.
     in_memory : bool
         Whether to read the cube, or leave it in its file to be read by rows.
     trained : Bands, optional
@@ -151,6 +159,9 @@ def load_scene(
     InputError
         The key is unknown, a file is missing or damaged, or cube and ground truth do not fit.
     """
+    name = os.fspath(key)
+    key = name.upper() if name.upper() in SCENES else name
+    data_dir = None if data_dir is None else os.fspath(data_dir)
     description = describe(key, data_directory(data_dir))
     folder = None if data_dir is None else Path(data_dir)
     if folder and key in SCENES and not folder.is_dir() and (folder.exists() or key == "IN"):
@@ -159,7 +170,8 @@ def load_scene(
         cube, labels = _indian_pines_from_tensorly()
         source = f"tensorly.datasets.load_indian_pines() (no {missing[0].name} in the data folder)"
         raw = RawLabels(description.ground_truth.path, labels)
-        return _scene(description, key, Cube(cube, every_band(cube.shape[2])), raw, source)
+        whole = Cube(cube, every_band(cube.shape[2]))
+        return assembled(description, key, whole, raw, source, data_dir)
     if key in SCENES and (missing := _missing(description)):
         cure = f"python -m common download {key}"
         if data_dir is not None:
@@ -173,7 +185,7 @@ def load_scene(
     )
     labels, source = None, file.path.name
     if description.ground_truth is None:
-        _check_shapes(description, file.shape, None)
+        check_shapes(description, file.shape, None)
         if split_maps is not None:
             place = Raster(file.path.name, file.shape[:2], file.georeference)
             labels = union_of_split_maps(split_maps, place, description.ignored_label)
@@ -183,7 +195,7 @@ def load_scene(
         if labels.path != file.path:
             source += f", {labels.path.name}"
     cube = read_cube(description, key, file, in_memory, trained)
-    return _scene(description, key, cube, labels, source)
+    return assembled(description, key, cube, labels, source, data_dir)
 
 
 def _read_labels(description: Description, cube: ArrayFile) -> RawLabels:
@@ -191,7 +203,7 @@ def _read_labels(description: Description, cube: ArrayFile) -> RawLabels:
     place = Raster(cube.path.name, cube.shape[:2], cube.georeference)
     source = description.ground_truth
     if is_vector_file(source.path):
-        _check_shapes(description, cube.shape, None)
+        check_shapes(description, cube.shape, None)
         return vector_labels(description, place)
     if source.attribute is not None:
         raise InputError(
@@ -200,7 +212,7 @@ def _read_labels(description: Description, cube: ArrayFile) -> RawLabels:
         )
     truth = open_array(source.path, source.variable)
     check_same_place(place, Raster(str(truth.path), truth.shape[:2], truth.georeference))
-    _check_shapes(description, cube.shape, shape_of_labels(truth, cube.shape))
+    check_shapes(description, cube.shape, shape_of_labels(truth, cube.shape))
     return read_ground_truth(description, truth)
 
 
@@ -214,10 +226,15 @@ def _missing(description: Description) -> list[Path]:
     return [source.path for source in sources if source and not source.path.is_file()]
 
 
-def _scene(
-    description: Description, key: str, read: Cube, labels: RawLabels | None, source: str
+def assembled(
+    description: Description,
+    key: str,
+    read: Cube,
+    labels: RawLabels | None,
+    source: str,
+    data_dir: str | None = None,
 ) -> Scene:
-    """Put a scene together from its parts and check them; `key` is what ``-d`` says."""
+    """Put a scene together from its parts and check them; `key` is what ``-d`` says of it."""
     cube, bands, nodata, notes = read.values, read.bands, read.nodata, list(read.notes)
     rgb_bands = description.rgb_bands or bands_to_show(cube.shape[2], read.wavelengths)
     if description.rgb_bands is not None:
@@ -269,10 +286,12 @@ def _scene(
         georeference=read.georeference,
         file_labels=truth.file_labels,
         ignored_labels=truth.ignored_labels,
+        dataset=key,
+        data_dir=data_dir,
     )
 
 
-def _check_shapes(
+def check_shapes(
     description: Description, cube: tuple[int, ...], labels: tuple[int, ...] | None
 ) -> None:
     """Raise InputError unless the cube is rows × cols × bands and the ground truth fits it."""

@@ -118,7 +118,7 @@ def describe(key: str, directory: Path | None = None) -> Description:
     if key in SCENES:
         content = built_in(key)
         del content["files"]  # for common/scenes/download.py
-        return _description(content, Path(f"{key}.yaml"), directory or Path())
+        return as_description(content, Path(f"{key}.yaml"), directory or Path())
     path = Path(key)
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise InputError(
@@ -134,11 +134,19 @@ def describe(key: str, directory: Path | None = None) -> Description:
         where = "" if line is None else f" in line {line + 1}"
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise InputError(f"{path}: not a YAML file: {problem}{where}") from error
-    return _description(content, path, path.parent)
+    return as_description(content, path, path.parent)
 
 
-def _description(content: object, path: Path, directory: Path) -> Description:
-    """Check the content of a scene file and give it its types."""
+def as_description(content: object, path: Path, directory: Path) -> Description:
+    """Check the content of a scene file and give it its types.
+
+    Parameters
+    ----------
+    path : Path
+        What messages call the file.
+    directory : Path
+        Where the files that it names lie.
+    """
     known = [field.name for field in fields(Description)]
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold lines 'name: …', 'cube: …', 'ground_truth: …'")

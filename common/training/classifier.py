@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from common.samples.random_split import Split
 from common.training.cost import Cost
+from common.training.history import Epoch
+
+if TYPE_CHECKING:  # it loads PyTorch
+    from common.training.weights_file import Weights
 
 # Flat pixel indices in; labels 1..C (int64) and confidence 0..1 (float32, or None) of each out.
 Classify = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
@@ -33,6 +37,10 @@ class Trained:
     inspect : callable
         Given flat pixel indices and their labels, returns arrays by name that tell how the
         classifier came to its results, for ``attention.npz``.
+    history : tuple of Epoch
+        Empty of a classifier without epochs.
+    weights : Weights, optional
+        What ``weights.pt`` holds; None of a classifier that is no network.
     """
 
     classify: Classify
@@ -42,6 +50,8 @@ class Trained:
     inspect: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]] = field(
         default=lambda pixels, labels: {}
     )
+    history: tuple[Epoch, ...] = ()
+    weights: "Weights | None" = None
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,8 @@ class NetworkClassifier:
             pretraining + sum(epoch.seconds for epoch in progress.history),
             probabilities=functools.partial(probabilities, *used, self.scene.classes),
             inspect=functools.partial(weights_per_class, *used, self.scene.classes),
+            history=tuple(progress.history),
+            weights=weights,
         )
 
     def _checkpoint(self, task: Task) -> Checkpoint:

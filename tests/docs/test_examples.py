@@ -1,16 +1,12 @@
-"""The examples in Python run: a network of one's own, and the networks from Python."""
+"""The examples in Python run: a network of one's own, and what docs/python.md shows."""
 
 import importlib.util
 import json
 
-import numpy as np
-
 from common.run.cli import main
 from common.run.study import read_study
 from common.system.files import REPOSITORY
-from common.training.weights_file import save_weights
 from tests.docs.pages import blocks, page
-from tests.run.test_export import toy_cube, toy_weights
 
 
 def test_network_of_one_s_own_trains_and_is_used(tmp_path, toy_data, monkeypatch):
@@ -36,19 +32,39 @@ def test_network_of_one_s_own_trains_and_is_used(tmp_path, toy_data, monkeypatch
     assert json.loads((used / "report.json").read_text("utf-8"))["oa"] == report["oa"]
 
 
-def test_networks_from_python(tmp_path, monkeypatch, capsys):
+def test_python_page_runs(toy_in, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results/demo/run_0").mkdir(parents=True)
-    weights = toy_weights("paper")
-    save_weights(tmp_path / "results/demo/run_0/weights.pt", weights)
-    cube = toy_cube()
-    np.save("cube.npy", cube)
+    monkeypatch.setenv("HSI_DATA_DIR", str(toy_in))
+    first, *others = blocks(page("docs/python.md"), "python")
+    assert 'recipe="fast")' in first
     values = {}
-    for example in blocks(page("docs/python.md"), "python"):
+    exec(first.replace('recipe="fast")', 'recipe="fast", epoch=2, kernel=4)'), values)
+    assert capsys.readouterr().out.startswith("OA ")
+    for example in others:
         exec(example, values)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "0.003 adamw"  # the recipe's own
+    assert lines[-1] == "argument -vs/--valid_split: '1.5' is not between 0 and 1 (see --help)"
+    assert values["model"].split.train.size == values["own"].train.size
+    assert values["again"].split.test.size == values["own"].test.size
+    assert values["label_map"].shape == (40, 36)
+    assert values["outcome"].report["oa"] == values["report"]["oa"]
     assert values["logits"].shape == (4, 16)
-    assert values["labels"].shape == values["confidence"].shape == (10,)
-    assert set(eval(capsys.readouterr().out)) <= set(weights.class_names)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "maps.png",
+        "part.png",
+        "weights.pt",
+        "results",
+    }
+
+
+def test_readme_shows_it_in_a_few_lines(toy_in, monkeypatch, capsys):
+    monkeypatch.setenv("HSI_DATA_DIR", str(toy_in))
+    (example,) = blocks(page("README.md"), "python")
+    assert len(example.splitlines()) <= 6
+    assert 'recipe="fast")' in example
+    exec(example.replace('recipe="fast")', 'recipe="fast", epoch=2, kernel=4)'), {})
+    assert 0 <= json.loads(capsys.readouterr().out)[0] <= 1
 
 
 def test_study_is_one_that_can_be_run(tmp_path):
@@ -60,7 +76,7 @@ def test_study_is_one_that_can_be_run(tmp_path):
 
 
 def test_examples_are_short_lines():
-    for name in ("CONTRIBUTING.md", "docs/python.md", "docs/export.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/python.md", "docs/export.md"):
         for example in blocks(page(name), "python"):
             assert max(map(len, example.splitlines())) <= 100
             compile(example, str(REPOSITORY / name), "exec")

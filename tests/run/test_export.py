@@ -16,6 +16,7 @@ from common.samples.preprocess import fit_pca_scaling
 from common.samples.random_split import Split
 from common.settings import Settings
 from common.system.files import REPOSITORY
+from common.training import trained_network
 from common.training.predict import logits
 from common.training.weights_file import Weights, save_weights
 from SSRN.CNNL import CNNL
@@ -214,7 +215,8 @@ def test_wrong_arguments_are_told_in_one_line(message, arguments, capsys):
 
 def test_own_network_by_the_convention(tmp_path, monkeypatch, capsys):
     """Resolved in the repository only, and told where it is wrong or beyond the exporter."""
-    monkeypatch.setattr(common.run.export, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(trained_network, "REPOSITORY", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     source = "import torch\nclass {}(torch.nn.Module):\n    def __init__(self, **arguments):\n"
     source += "        super().__init__()\n    def forward(self, x):\n        return {}\n"
     networks = {"Mean": "x.mean((1, 2, 3))", "Hard": "torch.special.i1(x.mean((1, 2, 3)))"}
