@@ -69,7 +69,7 @@ def evaluate(network: type[nn.Module], settings: Settings) -> dict:
     settings = _settings_of(weights, settings)
     device, out = choose_device(settings.device), output_directory(settings)
     trained = Bands(tuple(weights.bands), weights.file_bands)
-    scene = load_scene(settings.dataset, settings.data_dir, in_memory=False, trained=trained)
+    scene = load_scene(settings.dataset, settings.data_dir, to_train=False, trained=trained)
     if not scene.classes:
         scene, settings = _without_ground_truth(weights, scene, settings)
     _check_bands(weights, scene, settings.weights)
