@@ -11,20 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
-from common.system.process import set_up
-
-set_up(__name__)  # before PyTorch is loaded
-
-from torch import Tensor, nn
-
-from common.layers import (
-    BatchNormReLU,
-    ConvBNReLU,
-    check_patches,
-    kernels_as_bands,
-    spectral_length,
-)
-from common.run.cli import main
+from common.run.cli import main, set_up
 from common.settings import Settings
 
 DEFAULTS = Settings(
@@ -37,6 +24,17 @@ DEFAULTS = Settings(
     optimizer="adam",
     lr=1e-3,
     batch_size=16,
+)
+set_up(__name__, DEFAULTS)  # before PyTorch is loaded
+
+from torch import Tensor, nn
+
+from common.layers import (
+    BatchNormReLU,
+    ConvBNReLU,
+    check_patches,
+    kernels_as_bands,
+    spectral_length,
 )
 
 

@@ -12,16 +12,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
-from common.system.process import set_up
-
-set_up(__name__)  # before PyTorch is loaded
-
-from torch import Tensor, nn
-
-from common.layers import ConvBNReLU, check_patches
-from common.run.cli import main
+from common.run.cli import main, set_up
 from common.settings import Settings
-from SSRN.SSRN import ResidualBlock
 
 DEFAULTS = Settings(
     model="SPA",
@@ -34,6 +26,12 @@ DEFAULTS = Settings(
     lr=1e-3,
     batch_size=16,
 )
+set_up(__name__, DEFAULTS)  # before PyTorch is loaded
+
+from torch import Tensor, nn
+
+from common.layers import ConvBNReLU, check_patches
+from SSRN.SSRN import ResidualBlock
 
 
 class SPA(nn.Module):

@@ -14,9 +14,17 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
-from common.system.process import set_up
+from common.run.cli import main, set_up
+from common.settings import Settings
 
-set_up(__name__)  # before PyTorch is loaded
+DEFAULTS = Settings(
+    model="SSRNKeras",
+    iter=3,
+    patch=3,
+    kernel=24,
+    recipe="authors",  # has defaults of its own: see common/recipe.py
+)
+set_up(__name__, DEFAULTS)  # before PyTorch is loaded
 
 from torch import Tensor, nn
 
@@ -27,16 +35,7 @@ from common.layers import (
     kernels_as_bands,
     spectral_length,
 )
-from common.run.cli import main
-from common.settings import Settings
 
-DEFAULTS = Settings(
-    model="SSRNKeras",
-    iter=3,
-    patch=3,
-    kernel=24,
-    recipe="authors",  # has defaults of its own: see common/recipe.py
-)
 EPS, MOMENTUM = 1e-3, 0.01  # of all batch norms: Keras's epsilon, and 1 - its momentum of 0.99
 
 

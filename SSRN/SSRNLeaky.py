@@ -15,15 +15,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
-from common.system.process import set_up
-
-set_up(__name__)  # before PyTorch is loaded
-
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from common.layers import check_patches, spectral_length
-from common.run.cli import main
+from common.run.cli import main, set_up
 from common.settings import Settings
 
 DEFAULTS = Settings(
@@ -38,6 +30,12 @@ DEFAULTS = Settings(
     batch_size=50,
     preprocess="centre",
 )
+set_up(__name__, DEFAULTS)  # before PyTorch is loaded
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.layers import check_patches, spectral_length
 
 
 class SSRNLeaky(nn.Module):

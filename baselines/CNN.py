@@ -13,15 +13,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
-from common.system.process import set_up
-
-set_up(__name__)  # before PyTorch is loaded
-
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from common.layers import ConvBNReLU, check_patches
-from common.run.cli import main
+from common.run.cli import main, set_up
 from common.settings import Settings
 
 DEFAULTS = Settings(
@@ -35,6 +27,12 @@ DEFAULTS = Settings(
     lr=1e-3,
     batch_size=16,
 )
+set_up(__name__, DEFAULTS)  # before PyTorch is loaded
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.layers import ConvBNReLU, check_patches
 
 
 class CNN(nn.Module):

@@ -14,16 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
-from common.system.process import set_up
-
-set_up(__name__)  # before PyTorch is loaded
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from common.layers import check_patches
-from common.run.cli import main
+from common.run.cli import main, set_up
 from common.settings import Settings
 
 DEFAULTS = Settings(
@@ -39,6 +30,14 @@ DEFAULTS = Settings(
     batch_size=16,
     preprocess="range",
 )
+set_up(__name__, DEFAULTS)  # before PyTorch is loaded
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.layers import check_patches
+
 LAYERS = 4
 
 

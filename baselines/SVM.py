@@ -21,30 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any folder
-from common.system.process import set_up
-
-set_up(__name__)  # before PyTorch is loaded
-
-import numpy as np
-import sklearn
-import torch
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.model_selection import GridSearchCV, PredefinedSplit
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
-
-from common.run.cli import run_script
-from common.samples.preprocess import Preprocessing, fit_preprocessing
-from common.scenes.nodata import has_data
-from common.scenes.scene import Scene
+from common.run.cli import run_script, set_up
 from common.settings import Settings
-from common.system.device import describe_environment
-from common.system.errors import InputError
-from common.system.files import write_file
-from common.tables.table_formats import csv_text
-from common.training.classifier import Task, Trained
-from common.training.cost import Cost
 
 DEFAULTS = Settings(
     model="SVM",
@@ -66,6 +44,27 @@ DEFAULTS = Settings(
     device=None,
     precision=None,
 )
+set_up(__name__, DEFAULTS)  # before PyTorch is loaded
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from common.samples.preprocess import Preprocessing, fit_preprocessing
+from common.scenes.by_rows import spectra_of
+from common.scenes.nodata import has_data
+from common.scenes.scene import Scene
+from common.system.device import describe_environment
+from common.system.errors import InputError
+from common.system.files import write_file
+from common.tables.table_formats import csv_text
+from common.training.classifier import Cost, Task, Trained
+
 C = (1, 10, 100, 1_000, 10_000, 100_000)
 GAMMA = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1)
 Predict = Callable[[np.ndarray], np.ndarray]  # flat pixel indices in, labels out
@@ -81,7 +80,7 @@ class SVM:
     settings : Settings
         None of them is left to the machine itself: C and gamma are searched for.
     scene : Scene
-        With its cube in memory.  Pixels without data are not labelled, nor are they asked for.
+        Pixels without data are not labelled, nor are they asked for.
     """
 
     def __init__(self, settings: Settings, scene: Scene) -> None:
@@ -180,8 +179,7 @@ class SVM:
 
     def _spectra(self, pixels: np.ndarray) -> np.ndarray:
         """Spectra (pixels, bands) of flat indices."""
-        rows, cols = np.unravel_index(pixels, self.scene.labels.shape)
-        return self.scene.cube[rows, cols].astype(np.float64)
+        return spectra_of(self.scene.cube, pixels).astype(np.float64)
 
     def _transformer(self) -> TransformerMixin:
         """What spectra go through, to be fitted on those that it is given, unless it is already."""
@@ -199,7 +197,7 @@ class SVM:
         row, col = np.unravel_index(pixels, (rows, cols))
         row, col = row[:, None] + down, col[:, None] + right
         inside = (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
-        spectra = self.scene.cube[row.clip(0, rows - 1), col.clip(0, cols - 1)]
+        spectra = spectra_of(self.scene.cube, row.clip(0, rows - 1) * cols + col.clip(0, cols - 1))
         inside &= has_data(spectra, self.scene.nodata)
         spectra[~inside] = 0  # what is no data may be infinite
         bands = spectra.shape[2]

@@ -11,8 +11,13 @@ from common.system.flags import file_name
 
 def add_device_and_out(parser: argparse.ArgumentParser) -> None:
     """Add ``--device`` and ``--out``."""
-    results = str(REPOSITORY / "benchmarks" / "results")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    add_out(parser)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out``."""
+    results = str(REPOSITORY / "benchmarks" / "results")
     parser.add_argument(
         "--out", type=file_name, default=results, help="folder (default: benchmarks/results)"
     )

@@ -10,11 +10,14 @@ PROGRAMS = {  # command → (module, what it does)
         "common.scenes.download",
         "fetch scenes, or released weights, into the data directory",
     ),
-    "page": ("common.reporting.page", "write report.html and figures/ of a results directory anew"),
+    "page": (
+        "common.run.page_command",
+        "write report.html and figures/ of a results directory anew",
+    ),
     "table": ("common.tables.paper_table", "a paper's table of several results directories"),
     "study": ("common.run.study", "a paper's table and figure: many runs by one command"),
     "rerun": ("common.reporting.rerun", "the command that repeats a run, from its report.json"),
-    "export": ("common.run.export", "a trained network as a checked ONNX file"),
+    "export": ("common.run.export_command", "a trained network as a checked ONNX file"),
     "readme": ("common.tables.readme_tables", "write this repository's own tables anew"),
 }
 

@@ -15,9 +15,10 @@ from typing import Protocol
 import numba
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from common.fast import pytorch, self_check
-from common.fast.compile_time import compile_seconds, watch_triton
+from common.fast.compile_time import compile_seconds, told_of_each, watch_triton
 from common.fast.cpu import layers as cpu_layers
 from common.fast.cpu.weight_tiles import constant
 from common.fast.feature_map import FeatureMap
@@ -38,6 +39,8 @@ __all__ = [
     "set_threads",
     "use_fast_form",
 ]
+
+NOTICE = 2.0  # seconds after which it is told what takes so long
 
 
 class Layers(Protocol):
@@ -147,11 +150,20 @@ def prepare(model: nn.Module, patches: Tensor) -> None:
 
 @contextlib.contextmanager
 def _once_on_this_machine(device: torch.device) -> Iterator[None]:
-    """Be alone among processes, leave random numbers alone, and say what takes so long."""
+    """Be alone among processes, leave random numbers alone, and say what takes so long.
+
+    On a terminal also how many loops have been compiled, and for how long.
+    """
     message = "compiling and checking the layers for this machine, once"
-    notice = threading.Timer(2.0, print, [message], {"file": sys.stderr, "flush": True})
+    notice = threading.Timer(NOTICE, print, [message], {"file": sys.stderr, "flush": True})
+    progress = tqdm(desc="compiled", unit=" loops", leave=False, disable=None, delay=NOTICE)
     random_numbers = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with one_process_at_a_time("hsi-kernels"), random_numbers:
+    with (
+        one_process_at_a_time("hsi-kernels"),
+        random_numbers,
+        progress as bar,
+        told_of_each(bar.update),
+    ):
         notice.start()
         try:
             yield

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from numba.core import event
@@ -14,6 +15,7 @@ class _Clock(event.Listener):
 
     def __init__(self) -> None:
         self.seconds, self._depth, self._start = 0.0, 0, 0.0
+        self.on_compiled: Callable[[], object] = lambda: None
 
     def on_start(self, event: event.Event) -> None:
         if self._depth == 0:
@@ -24,6 +26,7 @@ class _Clock(event.Listener):
         self._depth -= 1
         if self._depth == 0:
             self.seconds += time.perf_counter() - self._start
+            self.on_compiled()
 
 
 _CLOCK = _Clock()
@@ -33,6 +36,16 @@ event.register(_COMPILE, _CLOCK)
 def compile_seconds() -> float:
     """Seconds that Numba, and where it is watched Triton, have compiled for so far."""
     return _CLOCK.seconds
+
+
+@contextlib.contextmanager
+def told_of_each(call: Callable[[], object]) -> Iterator[None]:
+    """Call a function whenever Numba has compiled one, and all within it."""
+    before, _CLOCK.on_compiled = _CLOCK.on_compiled, call
+    try:
+        yield
+    finally:
+        _CLOCK.on_compiled = before
 
 
 def watch_triton() -> None:

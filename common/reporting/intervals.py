@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.special import stdtrit
 
 RESAMPLES = 2000
 SEED = 0  # the same results have the same interval
@@ -18,6 +17,8 @@ def iterations_interval(values: list[float]) -> list[float] | None:
     """
     if len(values) < 2:
         return None
+    from scipy.special import stdtrit  # large, and a report is written last of all
+
     spread = np.std(values, ddof=1) / np.sqrt(len(values))
     reach = float(stdtrit(len(values) - 1, 0.975) * spread)
     mean = float(np.mean(values))

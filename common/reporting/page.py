@@ -1,7 +1,4 @@
-"""``report.html``: one self-contained page about a run, and its figures as files.
-
-``python -m common page RESULTS_DIRECTORY`` writes both anew from the other files there.
-"""
+"""``report.html``: one self-contained page about a run, and its figures as files."""
 
 import base64
 from pathlib import Path
@@ -30,9 +27,7 @@ from common.reporting.report_text import (
     split_count,
     split_name,
 )
-from common.system.errors import OneLineParser, damage_in_one_line, run_program
 from common.system.files import write_file
-from common.system.flags import file_name
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 MODEL_NAMES = {
@@ -329,18 +324,3 @@ def _times(report: dict) -> dict[str, str]:
     if "trained_with" not in report:
         found["epochs"] = ", ".join(map(str, report["epochs_run"]))
     return {title: shown for title, shown in found.items() if shown}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Write the page of a results directory; return the exit status."""
-    description = "Write report.html and figures/ of a results directory anew."
-    parser = OneLineParser(prog="python -m common page", description=description)
-    parser.add_argument("results", type=file_name, metavar="RESULTS_DIRECTORY")
-
-    def work() -> None:
-        out = Path(parser.parse_args(arguments).results)
-        with damage_in_one_line(out, "results directory"):
-            write_page(out)
-        print(out / "report.html")
-
-    return run_program(parser.prog, work, interrupted="")

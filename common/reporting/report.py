@@ -15,7 +15,7 @@ from common.scenes.scene import Scene
 from common.settings import Settings
 from common.system.errors import InputError
 from common.system.provenance import TYPED_IN, loaded_packages, sha256_of_files, typed_command
-from common.training.cost import Cost
+from common.training.classifier import Cost
 
 SUMMARISED = ("oa", "aa", "kappa", "aa_users", "f1_macro")
 OF_CLASSES = ("per_class", "precision", "f1")

@@ -15,11 +15,10 @@ from importlib import metadata
 from itertools import count
 from pathlib import Path
 
-from common.system.device import current_commit
 from common.system.errors import InputError, OneLineParser, damage_in_one_line, run_program
 from common.system.files import REPOSITORY, check_is_file
 from common.system.flags import file_name
-from common.system.provenance import sha256_of_files, with_output
+from common.system.provenance import current_commit, sha256_of_files, with_output
 
 LARGEST_REPORT = 1 << 28  # bytes
 OTHER_FOLDERS = ("common", "tests", "figs", "benchmarks")  # which hold no training scripts

@@ -5,19 +5,22 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-
-from torch import nn
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.recipe import RECIPES, check_recipe, with_recipe
-from common.run.experiment import Workplace, train_and_test
+from common.reporting.results_folder import output_directory
 from common.samples.make_splits import check_split_flags, split_setting
 from common.samples.preprocess import PREPROCESSINGS, check_preprocessing_flags
-from common.scenes.scene import Scene
+from common.scenes.read_labels import split_map_source
+from common.scenes.scene import Scene, describe_files
 from common.scenes.scene_file import SCENES, scene_name
 from common.settings import Settings
-from common.system.device import PRECISIONS, choose_device
+from common.system import process
 from common.system.errors import InputError, OneLineParser, run_program
+from common.system.files import check_is_file
 from common.system.flags import (
+    check_device,
     count,
     count_or_share,
     decay,
@@ -29,14 +32,36 @@ from common.system.flags import (
 from common.system.memory import told_if_memory_is_short
 from common.system.provenance import typed_command
 from common.training.classifier import Classifier
-from common.training.optimizers import OPTIMIZERS
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load: it comes when the flags are known to be right
+    from torch import nn
+
+    from common.run.experiment import Workplace
 
 # The file of weights says how to cut patches, which network it is and what it was not trained on.
 USED_WITH_WEIGHTS = {"dataset", "data_dir", "out", "resume", "overwrite", "map", "weights"}
 USED_WITH_WEIGHTS |= {"device", "precision", "probabilities", "cluster"}
 
 
-def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | None = None) -> int:
+def set_up(name: str, defaults: Settings) -> None:
+    """Prepare the process of a training script, whose ``__name__`` is given, for all that follows.
+
+    It comes before PyTorch is loaded, which takes seconds: a wrong flag, or one that names a file
+    that is not there, ends the process here, as ``--help`` does.
+
+    It does nothing where a script's file is only imported.
+    """
+    if name == "__main__":
+        process.set_up()
+
+        def look() -> None:
+            check_files(read_settings(defaults, None))
+
+        if status := run_program(build_parser(defaults).prog, look, _again()):
+            sys.exit(status)
+
+
+def main(network: "type[nn.Module]", defaults: Settings, arguments: list[str] | None = None) -> int:
     """Run a network's training script; return its exit status.
 
     Parameters
@@ -53,11 +78,10 @@ def main(network: type[nn.Module], defaults: Settings, arguments: list[str] | No
 
 
 def work_of(
-    network: type[nn.Module],
+    network: "type[nn.Module]",
 ) -> tuple[Callable[[Settings, Scene], Classifier], Callable[[Settings], dict]]:
     """Return what makes a network's classifier, and what ``--weights`` does with it."""
 
-    # What the networks run on takes a second to import: only when the flags are known to be right.
     def make_classifier(settings: Settings, scene: Scene) -> Classifier:
         from common.training.network_classifier import NetworkClassifier
 
@@ -99,8 +123,12 @@ def run_script(
         if settings.weights is not None:
             tell_unused(vars(build_parser(defaults).parse_args(arguments)))
 
-    again = f"; start again with: {typed_command()}"
-    return run_program(build_parser(defaults).prog, work, again)
+    return run_program(build_parser(defaults).prog, work, _again())
+
+
+def _again() -> str:
+    """What to do after an interruption."""
+    return f"; start again with: {typed_command()}"
 
 
 def carry_out(
@@ -114,13 +142,15 @@ def carry_out(
     The parameters are those of `run_script`.
     """
 
-    def on_cluster(settings: Settings, scene: Scene) -> AbstractContextManager[Workplace]:
+    def on_cluster(settings: Settings, scene: Scene) -> "AbstractContextManager[Workplace]":
         from common.run import cluster_iterations
 
         return cluster_iterations.on_cluster(model or make_classifier, settings, scene)
 
     with told_if_memory_is_short():
         if settings.weights is None:
+            from common.run.experiment import train_and_test
+
             return train_and_test(make_classifier, settings, on_cluster)
         return use_weights(settings)
 
@@ -143,19 +173,37 @@ def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
         raise InputError("--probabilities: --map none maps no pixel; use --map labelled or all")
     if defaults.recipe is not None:
         check_recipe(settings)
-        check_device(settings)
+        check_device(settings.device)
+        _check_device_there(settings)
     return settings
 
 
-def check_device(settings: Settings) -> None:
+def _check_device_there(settings: Settings) -> None:
     """Raise InputError where there is no such device, as far as this machine can tell."""
-    if settings.cluster is None or settings.cluster.isdigit():
+    on_this_machine = settings.cluster is None or settings.cluster.isdigit()
+    if on_this_machine and settings.device.startswith("cuda"):
+        from common.system.device import choose_device  # PyTorch knows which there are
+
         choose_device(settings.device)
     if settings.cluster is not None and ":" in settings.device:
         raise InputError(
             f"--device {settings.device}: with --cluster every worker has a GPU of its own; use "
             f"--device cuda, and CUDA_VISIBLE_DEVICES to choose among them"
         )
+
+
+def check_files(settings: Settings) -> None:
+    """Raise InputError where a file that flags name is not there, or the results' folder is taken.
+
+    None is read.
+    """
+    output_directory(settings)
+    for flag, file in (("--weights", settings.weights), ("--start-from", settings.start_from)):
+        if file is not None:
+            check_is_file(Path(file), f"{flag} {file}")
+    for name in settings.split if isinstance(settings.split, tuple) else ():
+        check_is_file(split_map_source(name).path)
+    describe_files(settings.dataset, settings.data_dir)
 
 
 def tell_unused(flags: Iterable[str]) -> None:
@@ -216,7 +264,12 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     add("-e", "--epoch", type=count(1), help="epochs at most")
     if defaults.kernel is not None:
         add("-k", "--kernel", type=count(1, 1024), help="kernels per stage")
-    add("-o", "--optimizer", choices=sorted(OPTIMIZERS), help="optimizer")
+    add(
+        "-o",
+        "--optimizer",
+        choices=["adam", "adamw", "diffgrad", "rmsprop", "sgd"],
+        help="optimizer",
+    )
     if defaults.attention is not None:
         choices = ["paper", "official"]
         add("--attention", choices=choices, help="selective kernels as in paper or released code")
@@ -237,9 +290,8 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     add("--device", help="auto, cpu, cuda or cuda:N")
     probabilities_help = "also write how probable the network thinks each class, pixel by pixel"
     add("--probabilities", action="store_true", help=probabilities_help)
-    add(
-        "--precision", choices=list(PRECISIONS), help="of the convolutions; auto: bf16 if fast here"
-    )
+    precision_help = "of the convolutions; auto: bf16 if fast here"
+    add("--precision", choices=["auto", "fp32", "bf16"], help=precision_help)
 
 
 def add_dataset(parser: argparse.ArgumentParser, **options) -> None:

@@ -25,8 +25,7 @@ from common.settings import Settings
 from common.system.errors import InputError
 from common.system.files import locked, remove_unfinished
 from common.system.memory import keep_freed_memory
-from common.training.classifier import Classifier, Task
-from common.training.cost import Cost
+from common.training.classifier import Classifier, Cost, Task
 
 WAIT = 1.0  # seconds between two looks at a directory that another worker writes to
 

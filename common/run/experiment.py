@@ -44,9 +44,10 @@ from common.system.device import peak_memory_mb
 from common.system.errors import InputError
 from common.system.files import check_is_file
 from common.system.memory import give_back_memory, keep_freed_memory
-from common.training.classifier import Classifier, Task, Trained
-from common.training.cost import Cost
+from common.training.classifier import Classifier, Cost, Task, Trained
 from common.training.predict import most_probable
+
+VALUES_PER_BLOCK = 2**25  # of a cube in its file, mapped at a time: 128 MiB in float32
 
 
 class Workplace(Protocol):
@@ -250,17 +251,16 @@ def classify_asked(
     of_test = _classified(trained, split.test, with_probabilities)
     seconds = time.perf_counter() - start
     if wanted != "none":
-        labelled = scene.labels > 0
-        cube = scene.read_rows(0, len(labelled))
-        asked = labelled if wanted == "labelled" else has_data(cube, scene.nodata)
-        others = np.setdiff1d(np.flatnonzero(asked), split.test)
-        print(f"mapping {len(others)} further pixels", file=sys.stderr, flush=True)
-        of_others = _classified(trained, others, with_probabilities)
-        found = zip(of_test, of_others, (0, np.nan, 0), strict=True)
-        drawn = [_drawn(scene, split.test, others, *values) for values in found]
-        _, sure, probable = (values is not None for values in drawn)
+        asked = scene.labels > 0 if wanted == "labelled" else has_data(scene.cube, scene.nodata)
+        asked.flat[split.test] = False
+        print(f"mapping {np.count_nonzero(asked)} further pixels", file=sys.stderr, flush=True)
+        _, sure, probable = (values is not None for values in of_test)
         with open_map(with_confidence=sure, with_probabilities=probable) as write_rows:
-            write_rows(0, *drawn)
+            for start, stop in scene.blocks(VALUES_PER_BLOCK):
+                others = np.flatnonzero(asked[start:stop]) + start * asked.shape[1]
+                of_others = _classified(trained, others, with_probabilities)
+                parts = [(split.test, of_test), (others, of_others)]
+                write_rows(start, *_drawn((start, stop), asked.shape[1], parts))
     inspected = trained.inspect(split.test, scene.labels.flat[split.test])
     iteration = Iteration(split, of_test[0], trained.epochs, trained.seconds, seconds)
     return iteration, inspected
@@ -284,20 +284,25 @@ def _classified(
     return *most_probable(found), found
 
 
-def _drawn(
-    scene: Scene,
-    test: np.ndarray,
-    others: np.ndarray,
-    of_test: np.ndarray | None,
-    of_others: np.ndarray | None,
-    nothing: float,
-) -> np.ndarray | None:
-    """Draw what was found of test and other pixels as a map (rows, cols, …), else `nothing`."""
-    if of_test is None:
-        return None
-    drawn = np.full((scene.labels.size, *of_test.shape[1:]), nothing, of_test.dtype)
-    drawn[test], drawn[others] = of_test, of_others
-    return drawn.reshape(*scene.labels.shape, *of_test.shape[1:])
+def _drawn(block: tuple[int, int], cols: int, parts: list[tuple]) -> list[np.ndarray | None]:
+    """Draw what was found of pixels as maps (rows, cols, …) of the rows start..stop-1.
+
+    Parts are flat indices and what `_classified` found of them.  Where there are none, labels and
+    probabilities are 0, confidence NaN.
+    """
+    first, last = block[0] * cols, block[1] * cols
+    maps = []
+    for kind, nothing in enumerate((0, np.nan, 0)):
+        drawn = None
+        for pixels, found in parts:
+            if found[kind] is not None:
+                if drawn is None:
+                    shape = (last - first, *found[kind].shape[1:])
+                    drawn = np.full(shape, nothing, found[kind].dtype)
+                here = (pixels >= first) & (pixels < last)
+                drawn[pixels[here] - first] = found[kind][here]
+        maps.append(None if drawn is None else drawn.reshape(-1, cols, *drawn.shape[1:]))
+    return maps
 
 
 def add_page(out: Path) -> None:

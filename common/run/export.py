@@ -1,12 +1,11 @@
-"""A trained network as an ONNX file, checked against PyTorch: ``python -m common export``."""
+"""A trained network as an ONNX file, checked against PyTorch."""
 
 import contextlib
 import importlib.util
 import io
 import json
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.system.errors import InputError, OneLineParser, run_program
+from common.system.errors import InputError
 from common.system.files import write_file
-from common.system.flags import file_name
 from common.training.trained_network import network_class, plain_network
 from common.training.weights_file import Weights, check_state, load_weights
 
@@ -230,25 +228,3 @@ def compare(model: bytes, network: nn.Module, shape: tuple[int, ...]) -> Agreeme
         agreeing=int((actual.argmax(1) == expected.argmax(1)).sum()),
         patches=len(expected),
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 0 written, 1 failed the check, 2 wrong input."""
-    parser = OneLineParser(prog="python -m common export", description=__doc__.split(":")[0])
-    parser.add_argument("weights", type=file_name, help="run_<n>/weights.pt of a training run")
-    parser.add_argument("onnx", type=file_name, help="file to write, .onnx")
-    own_help = "Python file with the network's class, where it is not one of this repository"
-    parser.add_argument("--network", type=file_name, metavar="FILE", help=own_help)
-
-    def work() -> int:
-        flags = parser.parse_args(arguments)
-        try:
-            own = flags.network and Path(flags.network)
-            print(export(Path(flags.weights), Path(flags.onnx), own))
-        except ExportError as error:
-            print(f"{parser.prog}: error: {error}", file=sys.stderr)
-            return 1
-        print(f"Written: {flags.onnx}")
-        return 0
-
-    return run_program(parser.prog, work, interrupted="")

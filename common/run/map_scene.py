@@ -186,7 +186,7 @@ def read_use(network: type[nn.Module], settings: Settings, scene: Scene | None =
     settings = _settings_of(weights, settings)
     trained = Bands(tuple(weights.bands), weights.file_bands)
     if scene is None:
-        scene = load_scene(settings.dataset, settings.data_dir, in_memory=False, trained=trained)
+        scene = load_scene(settings.dataset, settings.data_dir, to_train=False, trained=trained)
     if not scene.classes:
         scene, settings = _without_ground_truth(weights, scene, settings)
     _check_bands(weights, scene, settings.weights)

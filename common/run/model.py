@@ -31,8 +31,8 @@ from common.system.device import choose_device, peak_memory_mb
 from common.system.errors import InputError
 from common.system.memory import keep_freed_memory, told_if_memory_is_short
 from common.training.attention_maps import weights_per_class
-from common.training.classifier import Task, Trained
-from common.training.cost import Cost, network_cost
+from common.training.classifier import Cost, Task, Trained
+from common.training.cost import network_cost
 from common.training.history import Epoch
 from common.training.network_input import check_finite, scene_patches
 from common.training.predict import classify, probabilities
@@ -278,7 +278,7 @@ def load(
         )
     if isinstance(scene, np.ndarray):
         bands = Bands(tuple(weights.bands), weights.file_bands)
-        scene = scene_of_arrays({"name": "array"}, scene, in_memory=False, trained=bands)
+        scene = scene_of_arrays({"name": "array"}, scene, to_train=False, trained=bands)
     keep_freed_memory()
     settings = settings_of_keywords(network, flags | of_scene(scene) | {"weights": os.fspath(file)})
     weights, settings, scene, split = use = read_use(network, settings, scene)

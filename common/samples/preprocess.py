@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.samples.random_split import Split
+from common.scenes import by_rows
+from common.scenes.by_rows import AnyCube
 from common.settings import Settings
 from common.system.errors import InputError
 
@@ -34,7 +36,7 @@ class Preprocessing:
         return ((spectra - self.mean) @ self.matrix).astype(np.float32)
 
 
-def fit_pca_scaling(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
+def fit_pca_scaling(cube: AnyCube, valid: np.ndarray | None = None) -> Preprocessing:
     """Fit PCA with as many components as bands on every pixel, then the components' scale.
 
     The same as ``sklearn.preprocessing.scale(PCA(bands).fit_transform(pixels))``, up to the
@@ -44,7 +46,8 @@ def fit_pca_scaling(cube: np.ndarray, valid: np.ndarray | None = None) -> Prepro
 
     Parameters
     ----------
-    cube : array (rows, cols, bands), any numeric dtype
+    cube : array (rows, cols, bands), any numeric dtype, or an ArrayFile of one
+        A file is read by rows, those only that hold a valid pixel.
     valid : bool array (rows, cols), optional
         Which pixels to fit it on; all if left out.
     """
@@ -66,7 +69,7 @@ def fit_pca_scaling(cube: np.ndarray, valid: np.ndarray | None = None) -> Prepro
     return Preprocessing(mean=mean, matrix=rotation * scale)
 
 
-def fit_standardising(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
+def fit_standardising(cube: AnyCube, valid: np.ndarray | None = None) -> Preprocessing:
     """Fit every band's mean and standard deviation (population): to zero mean and unit variance.
 
     A band without variance becomes zero.  The parameters are those of `fit_pca_scaling`.
@@ -78,7 +81,7 @@ def fit_standardising(cube: np.ndarray, valid: np.ndarray | None = None) -> Prep
     return Preprocessing(mean, np.diag(np.where(varies, 1 / np.where(varies, std, 1), 0)))
 
 
-def fit_centring(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
+def fit_centring(cube: AnyCube, valid: np.ndarray | None = None) -> Preprocessing:
     """Fit every band's mean, which it loses, and the cube's largest value, which divides them all.
 
     The input of the SSRN authors' later code, see ``SSRN/SSRNLeaky.py``.
@@ -88,7 +91,7 @@ def fit_centring(cube: np.ndarray, valid: np.ndarray | None = None) -> Preproces
     return Preprocessing(mean, np.eye(len(mean)) / (largest or 1))
 
 
-def fit_range(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
+def fit_range(cube: AnyCube, valid: np.ndarray | None = None) -> Preprocessing:
     """Fit the cube's smallest and largest value, which become 0 and 1 in all bands.
 
     The input of Chen et al.'s stacked auto-encoder, see ``baselines/SAE.py``.
@@ -98,7 +101,7 @@ def fit_range(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessin
     return Preprocessing(np.full(bands, smallest), np.eye(bands) / (largest - smallest or 1))
 
 
-def fit_nothing(cube: np.ndarray, valid: np.ndarray | None = None) -> Preprocessing:
+def fit_nothing(cube: AnyCube, valid: np.ndarray | None = None) -> Preprocessing:
     """Return the transform that leaves spectra as they are."""
     return Preprocessing(np.zeros(cube.shape[2]), np.eye(cube.shape[2]))
 
@@ -113,7 +116,7 @@ PREPROCESSINGS: dict[str, Callable[..., Preprocessing]] = {  # what ``--preproce
 
 
 def fit_preprocessing(
-    settings: Settings, cube: np.ndarray, valid: np.ndarray | None = None
+    settings: Settings, cube: AnyCube, valid: np.ndarray | None = None
 ) -> Preprocessing:
     """Fit what ``--preprocess`` names; of PCA keep the first ``--components`` only.
 
@@ -161,23 +164,21 @@ def check_components(settings: Settings, bands: int, splits: Sequence[Split]) ->
         )
 
 
-def pixel_blocks(cube: np.ndarray, valid: np.ndarray | None = None) -> Iterator[np.ndarray]:
+def pixel_blocks(cube: AnyCube, valid: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """Yield float64 blocks (pixels, bands) of the cube's valid pixels, row by row."""
-    pixels = cube.reshape(-1, cube.shape[2])
-    for start in range(0, len(pixels), PIXELS_PER_BLOCK):
-        block = pixels[start : start + PIXELS_PER_BLOCK]
-        if valid is not None:
-            block = block[valid.ravel()[start : start + PIXELS_PER_BLOCK]]
-        yield block.astype(np.float64)
+    wanted = None if valid is None else valid.ravel()
+    for start, block in by_rows.pixel_blocks(cube, PIXELS_PER_BLOCK, wanted):
+        chosen = block if wanted is None else block[wanted[start : start + len(block)]]
+        yield chosen.astype(np.float64)
 
 
-def _mean(cube: np.ndarray, valid: np.ndarray | None) -> tuple[np.ndarray, int]:
+def _mean(cube: AnyCube, valid: np.ndarray | None) -> tuple[np.ndarray, int]:
     """Mean of every band over the valid pixels, and how many these are."""
-    pixels = cube[..., 0].size if valid is None else np.count_nonzero(valid)
+    pixels = cube.shape[0] * cube.shape[1] if valid is None else np.count_nonzero(valid)
     return sum(block.sum(axis=0) for block in pixel_blocks(cube, valid)) / pixels, pixels
 
 
-def _extremes(cube: np.ndarray, valid: np.ndarray | None) -> tuple[float, float]:
+def _extremes(cube: AnyCube, valid: np.ndarray | None) -> tuple[float, float]:
     """Smallest and largest value of the valid pixels."""
     ends = np.array([(b.min(), b.max()) for b in pixel_blocks(cube, valid) if b.size])
     return ends[:, 0].min(), ends[:, 1].max()

@@ -39,7 +39,7 @@ def scene_of_arrays(
     content: dict,
     cube: np.ndarray,
     labels: np.ndarray | None = None,
-    in_memory: bool = True,
+    to_train: bool = True,
     trained: Bands | None = None,
 ) -> Scene:
     """Make a scene of arrays, with all checks of one in files.
@@ -51,7 +51,7 @@ def scene_of_arrays(
     cube : real array (rows, cols, bands), or with axes as ``axes`` says
     labels : integer array (rows, cols), optional
         The ground truth.
-    in_memory, trained
+    to_train, trained
         As in `load_scene`.
 
     Raises
@@ -74,5 +74,5 @@ def scene_of_arrays(
         read = as_file("labels", np.asarray(labels))
         check_shapes(description, file.shape, shape_of_labels(read, file.shape))
         truth = read_ground_truth(description, read)
-    read_as = read_cube(description, key, file, in_memory, trained)
+    read_as = read_cube(description, key, file, to_train, trained)
     return assembled(description, key, read_as, truth, "arrays in memory")

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.scenes.by_rows import AnyCube, pixel_blocks, row_blocks
 from common.scenes.nodata import NoData, bands_in_words, has_data, is_nodata, values_of
 from common.system.errors import InputError
 
@@ -64,24 +65,23 @@ def stated_bands(
     return Bands(tuple(np.flatnonzero(left).tolist()), count)
 
 
-def bands_with_data(cube: np.ndarray, nodata: NoData) -> np.ndarray:
+def bands_with_data(cube: AnyCube, nodata: NoData) -> np.ndarray:
     """Tell which bands of (rows, cols, bands) tell pixels apart: bool (bands,).
 
     A band does not where every pixel that has data in other bands holds `nodata`, NaN or infinity
     in this one, or where they all hold one value, as fill values that no file states.  Where this
     is so of all bands, all are said to have data: it is the pixels that have none then.
     """
-    pixels = cube.reshape(-1, cube.shape[2])
-    count = len(pixels)
-    unusable = np.zeros(cube.shape[2], np.int64)
-    for start in range(0, count, PIXELS_PER_BLOCK):
-        unusable += _unusable(pixels[start : start + PIXELS_PER_BLOCK], nodata).sum(axis=0)
-    with_data = unusable < count
+    rows, cols, bands = cube.shape
+    unusable = np.zeros(bands, np.int64)
+    for _, block in pixel_blocks(cube, PIXELS_PER_BLOCK):
+        unusable += _unusable(block, nodata).sum(axis=0)
+    with_data = unusable < rows * cols
     if not with_data.any():
         return ~with_data
     smallest, largest = np.full(len(with_data), np.inf), np.full(len(with_data), -np.inf)
-    for start in range(0, count, PIXELS_PER_BLOCK):
-        block = pixels[start : start + PIXELS_PER_BLOCK][:, with_data]
+    for _, whole in pixel_blocks(cube, PIXELS_PER_BLOCK):
+        block = whole[:, with_data]
         block = block[has_data(block[None], nodata)[0]]
         block = block[np.isfinite(block).all(axis=1)].astype(np.float64)
         smallest[with_data] = np.minimum(smallest[with_data], block.min(axis=0, initial=np.inf))
@@ -100,10 +100,13 @@ def nearest_used(numbers: tuple[int, ...], bands: Bands) -> tuple[int, ...]:
     return tuple(int(np.abs(used - number).argmin()) for number in numbers)
 
 
-def mostly_without_data(cube: np.ndarray, nodata: NoData, pixels: np.ndarray) -> np.ndarray:
+def mostly_without_data(cube: AnyCube, nodata: NoData, pixels: np.ndarray) -> np.ndarray:
     """Return the bands that take the data from most of some pixels, bool (rows, cols)."""
     others = tuple(value for value in values_of(nodata) if value != 0)
-    return np.flatnonzero(is_nodata(cube[pixels], others).mean(axis=0) > 0.5)
+    without = np.zeros(cube.shape[2], np.int64)
+    for start, block in row_blocks(cube):
+        without += is_nodata(block[pixels[start : start + len(block)]], others).sum(axis=0)
+    return np.flatnonzero(2 * without > np.count_nonzero(pixels))
 
 
 def check_trained_bands(name: str, trained: Bands, stated: Bands, bad: tuple[int, ...]) -> None:

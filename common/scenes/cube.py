@@ -11,6 +11,7 @@ from common.scenes.georeference import Georeference
 from common.scenes.nodata import NoData, Stored, bands_in_words, in_words
 from common.scenes.scene_file import SCENES, Description
 from common.system.errors import InputError
+from common.system.memory import is_held_in_memory
 
 LEAST_BANDS = 7  # that the networks' first convolution takes
 
@@ -27,19 +28,21 @@ class Cube:
     wavelengths: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
     georeference: Georeference | None = None
+    to_train: bool = True
 
 
 def read_cube(
     description: Description,
     key: str,
     file: ArrayFile,
-    in_memory: bool = True,
+    to_train: bool = True,
     trained: Bands | None = None,
 ) -> Cube:
     """Read the cube of an opened file, or let it be read by rows.
 
-    Bands without data are found, and left out, where it is read, but in the benchmarks' scenes,
-    whose bands are known.  Else they are those of `trained`, if its file has as many bands.
+    It is read `to_train`, if there is memory enough.  Bands without data are then found, and left
+    out, but in the benchmarks' scenes, whose bands are known.  Else they are those of `trained`, if
+    its file has as many bands.
 
     Raises
     ------
@@ -67,8 +70,8 @@ def read_cube(
     if stated == "none":
         stated, file = None, dataclasses.replace(file, valid_range=None)
     values, nodata = measured(with_bands(file, bands.used), stated)
-    if in_memory:
-        values = values.read()
+    if to_train:
+        values = values.read() if is_held_in_memory(values.shape) else values
         if key not in SCENES:
             with_data = bands_with_data(values, nodata)
             if not with_data.all():
@@ -78,7 +81,7 @@ def read_cube(
                     f"all"
                 )
                 bands = Bands(tuple(np.array(bands.used)[with_data].tolist()), count)
-                values = values.compress(with_data, axis=2)
+                values = _with_bands(values, with_data)
                 _check_count(file, bands)
 
     def as_stored(row: int, col: int, band: int) -> float:
@@ -93,7 +96,15 @@ def read_cube(
         wavelengths and tuple(wavelengths[band] for band in bands.used),
         tuple(notes),
         file.georeference,
+        to_train,
     )
+
+
+def _with_bands(values: np.ndarray | ArrayFile, kept: np.ndarray) -> np.ndarray | ArrayFile:
+    """Keep some bands, bool (bands,)."""
+    if isinstance(values, np.ndarray):
+        return values.compress(kept, axis=2)
+    return with_bands(values, tuple(np.flatnonzero(kept).tolist()))
 
 
 def _band_centres(description: Description, key: str, file: ArrayFile) -> tuple[float, ...] | None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.scenes.by_rows import AnyCube, row_blocks, rows_of
 from common.scenes.nodata import NoData, Stored, has_data, is_nodata
 
 VALUES_PER_BLOCK = 1 << 21  # of a cube that are looked at together
@@ -19,8 +20,15 @@ class Apart(NamedTuple):
     first: tuple[int, int, int]
 
 
+class Flat(NamedTuple):
+    """How many pixels hold one number in all bands, and (row, col) of the first."""
+
+    count: int
+    first: tuple[int, int]
+
+
 def likely_fills(
-    name: str, cube: np.ndarray, nodata: NoData, bands: Sequence[int], stored: Stored
+    name: str, cube: AnyCube, nodata: NoData, bands: Sequence[int], stored: Stored
 ) -> list[str]:
     """Tell of the smallest or largest value where it stands apart, and of spectra of one number.
 
@@ -32,25 +40,26 @@ def likely_fills(
         row, col, band = apart.first
         line = stored.line_with(cube, np.array([apart.first]))
         notes.append(
-            f"{name}: {apart.count} values in {apart.pixels} pixels are {cube[apart.first]!s}, "
+            f"{name}: {apart.count} values in {apart.pixels} pixels are "
+            f"{rows_of(cube, row, row + 1)[0, col, band]!s}, "
             f"first at row {row}, column {col}, band {bands[band]}, which is farther from all "
             f"others than these are from each other; if that means no data, write '{line}'"
         )
-    places, held = _flat_spectra(cube, nodata)
+    flat = _flat_spectra(cube, nodata)
     if apart is not None:
-        places, held = places[held != apart.value], held[held != apart.value]
-    if len(places):
-        values, counts = np.unique(held, return_counts=True)
-        row, col = places[held == values[counts.argmax()]][0]
+        flat.pop(apart.value, None)
+    if flat:
+        most = max(flat.values(), key=lambda of: of.count)
+        row, col = most.first
         line = stored.line_with(cube, np.array([(row, col, 0)]))
         notes.append(
-            f"{name}: {counts.max()} pixels hold {cube[row, col, 0]!s} in all bands, first at row "
-            f"{row}, column {col}; if that means no data, write '{line}'"
+            f"{name}: {most.count} pixels hold {rows_of(cube, row, row + 1)[0, col, 0]!s} in all "
+            f"bands, first at row {row}, column {col}; if that means no data, write '{line}'"
         )
     return notes
 
 
-def standing_apart(cube: np.ndarray, nodata: NoData) -> Apart | None:
+def standing_apart(cube: AnyCube, nodata: NoData) -> Apart | None:
     """Find the smallest or largest value if it is farther from the others than these span.
 
     And occurs more than once, in pixels with data; None where neither does.
@@ -79,21 +88,25 @@ def standing_apart(cube: np.ndarray, nodata: NoData) -> Apart | None:
     return Apart(found, count, pixels, first) if count > 1 else None
 
 
-def _blocks(cube: np.ndarray, nodata: NoData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(cube: AnyCube, nodata: NoData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (row, col) (n, 2) and values (n, bands) of pixels with data, some rows at a time."""
-    step = max(1, VALUES_PER_BLOCK // (cube.shape[1] * cube.shape[2]))
-    for start in range(0, len(cube), step):
-        block = cube[start : start + step]
+    for start, block in row_blocks(cube, VALUES_PER_BLOCK):
         valid = has_data(block, nodata)
         if valid.any():
             yield np.argwhere(valid) + np.array((start, 0)), block[valid]
 
 
-def _flat_spectra(cube: np.ndarray, nodata: NoData) -> tuple[np.ndarray, np.ndarray]:
-    """Return (row, col) of pixels (n, 2) with one number, 0 or more, in all bands, and it."""
-    first = cube[..., 0]
-    places = np.argwhere((first == cube[..., -1]) & (first >= 0) & ~is_nodata(first, nodata))
-    blocks = np.array_split(places, max(1, places.size * cube.shape[2] // VALUES_PER_BLOCK))
-    flat = [(cube[*block.T] == first[*block.T][:, None]).all(axis=1) for block in blocks]
-    places = places[np.concatenate(flat)]
-    return places, first[*places.T]
+def _flat_spectra(cube: AnyCube, nodata: NoData) -> dict[float, Flat]:
+    """Count the pixels with one number, 0 or more, in all bands, by that number, in its order."""
+    found: dict[float, Flat] = {}
+    for start, block in row_blocks(cube, VALUES_PER_BLOCK):
+        first = block[..., 0]
+        candidate = (first == block[..., -1]) & (first >= 0) & ~is_nodata(first, nodata)
+        places = np.argwhere(candidate)
+        flat = (block[candidate] == first[candidate][:, None]).all(axis=1)
+        places, held = places[flat] + np.array((start, 0)), first[candidate][flat]
+        values, where, counts = np.unique(held, return_index=True, return_counts=True)
+        for value, at, count in zip(values.tolist(), where, counts.tolist(), strict=True):
+            before = found.get(value, Flat(0, tuple(places[at].tolist())))
+            found[value] = before._replace(count=before.count + count)
+    return dict(sorted(found.items()))

@@ -43,7 +43,8 @@ def _read_v5(path: Path, file, variable: str | None) -> np.ndarray:
         if shapes.get(variable) or (variable is None and len(arrays(shapes)) == 1):
             break
     name = choose(path, variable, shapes, ".")
-    check_fits(path, variables[name].shape, np.dtype(np.float64))
+    cure = "; write it as .npy, ENVI or .mat of version 7.3, which are read by rows"
+    check_fits(path, variables[name].shape, np.dtype(np.float64), cure)
     return read_variable(file, variables[name])
 
 

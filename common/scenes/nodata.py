@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.scenes.by_rows import AnyCube, pixel_blocks, row_blocks, rows_of, spectra_of
 from common.system.errors import InputError
 
 NoData = float | tuple[float, ...] | None  # the value of pixels without data, or several such
@@ -34,13 +35,15 @@ class Stored:
     nodata: NoData = None
     value: Callable[[int, int, int], float] | None = None
 
-    def line_with(self, cube: np.ndarray, places: np.ndarray, first_row: int = 0) -> str:
+    def line_with(self, cube: AnyCube, places: np.ndarray, first_row: int = 0) -> str:
         """Return the line of a scene file that says that the values there, too, are no data.
 
         Places are (n, 3), row, column and band of a cube that is a scene's rows from `first_row`.
         """
         values = [
-            self.value(first_row + row, col, band) if self.value else cube[row, col, band]
+            self.value(first_row + row, col, band)
+            if self.value
+            else rows_of(cube, row, row + 1)[0, col, band]
             for row, col, band in places.tolist()
         ]
         every = [f"{value:.16g}" for value in values_of(self.nodata)] + list(map(str, values))
@@ -71,7 +74,7 @@ def beyond(valid_range: tuple[float, float] | None, values: np.ndarray) -> np.nd
         return (values < valid_range[0]) | (values > valid_range[1])
 
 
-def has_data(cube: np.ndarray, nodata: NoData) -> np.ndarray:
+def has_data(cube: AnyCube, nodata: NoData) -> np.ndarray:
     """Tell which pixels of (rows, cols, bands) hold data: bool (rows, cols).
 
     A pixel has none where any band holds `nodata`, or every band if `nodata` is 0, which a dark
@@ -79,9 +82,10 @@ def has_data(cube: np.ndarray, nodata: NoData) -> np.ndarray:
     """
     valid, values = np.ones(cube.shape[:2], bool), values_of(nodata)
     others = tuple(value for value in values if value != 0)
-    step = max(1, VALUES_PER_BLOCK // (cube.shape[1] * cube.shape[2]))
-    for start in range(0, len(cube) if values else 0, step):
-        block, found = cube[start : start + step], valid[start : start + step]
+    if not values:
+        return valid
+    for start, block in row_blocks(cube, VALUES_PER_BLOCK):
+        found = valid[start : start + len(block)]
         found &= ~is_nodata(block, others).any(axis=2)
         if 0 in values:
             found &= (block != 0).any(axis=2)
@@ -137,7 +141,7 @@ def valid_pixels(
 
 def check_for_unstated_nodata(
     key: str,
-    cube: np.ndarray,
+    cube: AnyCube,
     nodata: NoData,
     first_row: int = 0,
     stored: Stored = Stored(),
@@ -148,14 +152,19 @@ def check_for_unstated_nodata(
 
     Rows are counted from `first_row`, that of the cube's first row in its scene.
     """
-    first = cube[..., 0]
-    rows, cols = np.nonzero((first < 0) & ~is_nodata(first, nodata))
-    same = (cube[rows, cols] == first[rows, cols, None]).all(axis=1)
-    if same.any():
-        row, col = rows[same][0], cols[same][0]
+    count, place = 0, None
+    for start, block in row_blocks(cube, VALUES_PER_BLOCK):
+        first = block[..., 0]
+        rows, cols = np.nonzero((first < 0) & ~is_nodata(first, nodata))
+        same = (block[rows, cols] == first[rows, cols, None]).all(axis=1)
+        count += np.count_nonzero(same)
+        if place is None and same.any():
+            place = start + rows[same][0], cols[same][0]
+    if place is not None:
+        row, col = place
         line = stored.line_with(cube, np.array([(row, col, 0)]), first_row)
         raise InputError(
-            f"{key}: {same.sum()} pixels hold the same negative number in all bands, as at row "
+            f"{key}: {count} pixels hold the same negative number in all bands, as at row "
             f"{first_row + row}, column {col}; write '{line}' to leave out such pixels"
             f"{_or_none(stored)}"
         )
@@ -163,7 +172,7 @@ def check_for_unstated_nodata(
 
 def check_for_wild_values(
     where: str,
-    cube: np.ndarray,
+    cube: AnyCube,
     nodata: NoData,
     bands: Sequence[int],
     stored: Stored = Stored(),
@@ -177,17 +186,16 @@ def check_for_wild_values(
     """
     if cube.dtype.kind in "bui" and cube.dtype.itemsize <= 2:
         return
-    pixels = cube.reshape(-1, cube.shape[2])
-    usable = np.flatnonzero(has_data(cube, nodata))
-    sample = np.abs(pixels[usable[:: max(1, len(usable) // SAMPLE)]].astype(np.float64))
+    usable = has_data(cube, nodata).ravel()
+    every = max(1, np.count_nonzero(usable) // SAMPLE)
+    sample = np.abs(spectra_of(cube, np.flatnonzero(usable)[::every]).astype(np.float64))
     usual = np.array([np.quantile(band[band > 0], 0.1) if band.any() else 0.0 for band in sample.T])
     if not usual.any():
         return
     usual = np.maximum(usual, np.median(usual[usual > 0]))
-    blocks = np.array_split(usable, max(1, len(usable) // SAMPLE))
     largest, smallest = 0.0, np.full(len(usual), np.inf)  # of what is not wild, and of what may be
-    for block in blocks:
-        times = np.abs(pixels[block].astype(np.float64)) / usual
+    for start, block in pixel_blocks(cube, SAMPLE, usable):
+        times = np.abs(block[usable[start : start + len(block)]].astype(np.float64)) / usual
         beyond = times > WILD
         largest = max(largest, times.max(where=~beyond, initial=0))
         smallest = np.minimum(smallest, times.min(axis=0, where=beyond, initial=np.inf))
@@ -195,12 +203,17 @@ def check_for_wild_values(
     if not (np.isfinite(limits) & np.isfinite(smallest)).any():
         return
     places = np.concatenate(
-        [block[(np.abs(pixels[block].astype(float)) > limits).any(axis=1)] for block in blocks]
+        [
+            start + np.flatnonzero(usable[start : start + len(block)] & far)
+            for start, block in pixel_blocks(cube, SAMPLE, usable)
+            if (far := (np.abs(block.astype(np.float64)) > limits).any(axis=1)).any()
+        ]
     )
-    wild = np.abs(pixels[places].astype(np.float64)) > limits
-    values, first = np.unique(pixels[places][wild], return_index=True)
-    found, of_bands = np.argwhere(wild)[first].T
-    rows, cols = np.divmod(places[found], cube.shape[1])
+    found = spectra_of(cube, places)
+    wild = np.abs(found.astype(np.float64)) > limits
+    values, first = np.unique(found[wild], return_index=True)
+    of_places, of_bands = np.argwhere(wild)[first].T
+    rows, cols = np.divmod(places[of_places], cube.shape[1])
     band = wild[0].argmax()
     row, col = divmod(int(places[0]), cube.shape[1])
     line = stored.line_with(cube, np.stack([rows, cols, of_bands], axis=1)[:MOST_VALUES])
@@ -212,7 +225,7 @@ def check_for_wild_values(
             cure += f", or leave these bands out with 'ignored_bands: [{numbers}]'"
     raise InputError(
         f"{where}: {wild.sum()} values in {len(places)} pixels are more than {WILD:,.0f} times as "
-        f"large as others, first {pixels[places[0], band]!s} at row {row}, column {col}, band "
+        f"large as others, first {found[0, band]!s} at row {row}, column {col}, band "
         f"{bands[band]}; {cure}{_or_none(stored)}"
     )
 

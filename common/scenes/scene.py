@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from common.scenes.array_file import ArrayFile, axes_that_fit, open_array
 from common.scenes.bands import Bands, every_band, nearest_used
+from common.scenes.by_rows import rows_of
 from common.scenes.colours import bands_to_show, default_colours
 from common.scenes.cube import LEAST_BANDS, Cube, read_cube
 from common.scenes.georeference import Georeference, Raster, check_same_place
@@ -26,7 +28,7 @@ from common.scenes.read_labels import read_ground_truth, shape_of_labels, union_
 from common.scenes.scene_file import SCENES, USUAL, Description, describe
 from common.scenes.vector_labels import SUFFIXES, is_vector_file, vector_labels
 from common.system.errors import InputError
-from common.system.files import REPOSITORY
+from common.system.files import REPOSITORY, check_is_file
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,27 @@ class Scene:
 
     def labels_sha256(self) -> str:
         """SHA-256 of the ground truth, to recognise the scene."""
-        return hashlib.sha256(self.labels.astype("<i8").tobytes()).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.labels, "<i8")).hexdigest()
 
     def read_rows(self, start: int, stop: int) -> np.ndarray:
         """Rows start..stop-1 of the cube."""
-        in_memory = isinstance(self.cube, np.ndarray)
-        return self.cube[start:stop] if in_memory else self.cube.read_rows(start, stop)
+        return rows_of(self.cube, start, stop)
+
+    def blocks(self, values: int) -> Iterator[tuple[int, int]]:
+        """Yield first rows, and those after the last, of what is held at a time.
+
+        All of a scene that is in memory; of another, about so many values of cube, or of maps of
+        all classes.
+        """
+        rows, cols, bands = self.cube.shape
+        step = max(1, values // (cols * max(bands, self.classes)))
+        for start in range(0, rows, rows if self.is_in_memory else step):
+            yield start, rows if self.is_in_memory else min(start + step, rows)
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the cube is; else it is read by rows."""
+        return isinstance(self.cube, np.ndarray)
 
 
 def data_directory(data_dir: str | None = None) -> Path:
@@ -130,10 +147,37 @@ def data_directory(data_dir: str | None = None) -> Path:
     return Path(data_dir or os.environ.get("HSI_DATA_DIR") or REPOSITORY / "dataset")
 
 
+def describe_files(key: str, data_dir: str | None = None) -> Description:
+    """Read what describes a scene, and see that its files are there.
+
+    Raises
+    ------
+    InputError
+        The key is unknown, or a file is missing; of Indian Pines none needs to be there.
+    """
+    description = describe(key, data_directory(data_dir))
+    if key not in SCENES:
+        for source in (description.cube, description.ground_truth):
+            if source is not None:
+                check_is_file(source.path)
+        return description
+    folder = None if data_dir is None else Path(data_dir)
+    if folder and not folder.is_dir() and (folder.exists() or key == "IN"):
+        raise InputError(f"--data-dir {data_dir}: not a directory")
+    if key != "IN" and (missing := _missing(description)):
+        cure = f"python -m common download {key}"
+        if data_dir is not None:
+            cure += f" --data-dir {shlex.quote(data_dir)}"
+        elif key in USUAL:
+            cure = "bash setup_script.sh"
+        raise InputError(f"{missing[0]}: no such file; fetch it with: {cure}")
+    return description
+
+
 def load_scene(
     key: str | os.PathLike,
     data_dir: str | os.PathLike | None = None,
-    in_memory: bool = True,
+    to_train: bool = True,
     trained: Bands | None = None,
     split_maps: tuple[str, str] | None = None,
 ) -> Scene:
@@ -147,8 +191,9 @@ def load_scene(
         A benchmark's, as IN, or the path of a scene's YAML file.
     data_dir : str or path, optional
         Where the benchmarks lie; see `data_directory`.
-    in_memory : bool
-        Whether to read the cube, or leave it in its file to be read by rows.
+    to_train : bool
+        Whether to look at the whole cube, and to hold it in memory where there is enough; else it
+        is left in its file, to be read by rows.
     trained : Bands, optional
         Those of the scene that a network was trained on: the same are used of a file with as many.
     split_maps : two names of files, optional
@@ -162,23 +207,13 @@ def load_scene(
     name = os.fspath(key)
     key = name.upper() if name.upper() in SCENES else name
     data_dir = None if data_dir is None else os.fspath(data_dir)
-    description = describe(key, data_directory(data_dir))
-    folder = None if data_dir is None else Path(data_dir)
-    if folder and key in SCENES and not folder.is_dir() and (folder.exists() or key == "IN"):
-        raise InputError(f"--data-dir {data_dir}: not a directory")
+    description = describe_files(key, data_dir)
     if key == "IN" and (missing := _missing(description)):
         cube, labels = _indian_pines_from_tensorly()
         source = f"tensorly.datasets.load_indian_pines() (no {missing[0].name} in the data folder)"
         raw = RawLabels(description.ground_truth.path, labels)
         whole = Cube(cube, every_band(cube.shape[2]))
         return assembled(description, key, whole, raw, source, data_dir)
-    if key in SCENES and (missing := _missing(description)):
-        cure = f"python -m common download {key}"
-        if data_dir is not None:
-            cure += f" --data-dir {shlex.quote(data_dir)}"
-        elif key in USUAL:
-            cure = "bash setup_script.sh"
-        raise InputError(f"{missing[0]}: no such file; fetch it with: {cure}")
     named = description.wavelengths if isinstance(description.wavelengths, str) else None
     file = open_array(
         description.cube.path, description.cube.variable, description.axes, wavelengths=named
@@ -194,7 +229,7 @@ def load_scene(
         labels = _read_labels(description, file)
         if labels.path != file.path:
             source += f", {labels.path.name}"
-    cube = read_cube(description, key, file, in_memory, trained)
+    cube = read_cube(description, key, file, to_train, trained)
     return assembled(description, key, cube, labels, source, data_dir)
 
 
@@ -245,7 +280,7 @@ def assembled(
                 f"of {description.name}?"
             )
         rgb_bands = nearest_used(rgb_bands, bands)
-    check_values = read.nodata_unstated and isinstance(cube, np.ndarray)
+    check_values = read.nodata_unstated and read.to_train
     if check_values:
         check_for_unstated_nodata(key, cube, nodata, stored=read.stored)
         notes += likely_fills(description.cube.path.name, cube, nodata, bands.used, read.stored)
@@ -254,7 +289,7 @@ def assembled(
         truth = ClassLabels(unlabelled, (), (), description.ignored_label)
     else:
         notes += labels.notes
-        least = 2 if isinstance(cube, np.ndarray) else 1
+        least = 2 if read.to_train else 1
         truth = labels_and_classes(description, labels, least)
         with_data, lost = labels_with_data(description, truth.labels, read)
         truth = truth._replace(labels=with_data)

@@ -2,15 +2,14 @@
 
 import os
 import platform
-import re
-import subprocess
 
 import numpy as np
 import torch
 
 from common.system.errors import InputError
-from common.system.files import REPOSITORY
+from common.system.flags import check_device
 from common.system.memory import peak_of_process
+from common.system.provenance import current_commit, processor_name
 
 
 def choose_device(name: str) -> torch.device:
@@ -21,10 +20,9 @@ def choose_device(name: str) -> torch.device:
     InputError
         The name is unknown or this machine has no such device.
     """
+    check_device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
-        raise InputError(f"--device {name}: unknown device; use auto, cpu, cuda or cuda:N")
     index = int(name.partition(":")[2] or 0)
     if name != "cpu" and index >= torch.cuda.device_count():
         raise InputError(
@@ -81,7 +79,7 @@ def describe_environment(device: torch.device) -> dict:
         "numpy": np.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if on_gpu else _processor_name(),
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else processor_name(),
         "threads": torch.get_num_threads(),
         "commit": current_commit(),
     }
@@ -95,28 +93,3 @@ def peak_memory_mb(device: str) -> float:
     if device.startswith("cuda"):
         return torch.cuda.max_memory_reserved(device) / 1e6
     return peak_of_process()
-
-
-def _processor_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-        return names[0]
-    except (OSError, IndexError):  # not Linux, or a processor that does not say
-        return platform.processor() or platform.machine()
-
-
-def current_commit() -> str | None:
-    """The commit the code is at, "-dirty" where files besides results differ; None outside git."""
-    head = ["git", "rev-parse", "HEAD"]
-    changes = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!*results/*"]
-    try:
-        commit, changed = (
-            subprocess.run(
-                command, cwd=REPOSITORY, capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for command in (head, changes)
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{commit}-dirty" if changed else commit

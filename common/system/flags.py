@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from common.system.errors import InputError
+
 LONGEST_NAME = 255  # bytes, in all file systems of today
 
 
@@ -89,3 +91,9 @@ def file_name(text: str) -> str:
     if any(len(part.encode()) > LONGEST_NAME for part in Path(text).parts):
         raise argparse.ArgumentTypeError(f"'{text}' is too long for a name")
     return text
+
+
+def check_device(name: str) -> None:
+    """Raise InputError unless ``--device`` may name a device so, be there such a one or not."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name):
+        raise InputError(f"--device {name}: unknown device; use auto, cpu, cuda or cuda:N")

@@ -12,6 +12,8 @@ import numpy as np
 
 from common.system.errors import InputError
 
+SHARE_OF_CUBE = 0.4  # of the machine's memory
+LARGEST_ROW = 1 << 30  # bytes in float32
 SAID = (
     "DefaultCPUAllocator",
     "CUDA out of memory",
@@ -22,17 +24,34 @@ SAID = (
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8  # <malloc.h>
 
 
-def check_fits(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Raise InputError where an array that a file announces is larger than the machine's memory."""
+def memory_of_machine() -> float:
+    """Bytes; infinite where the system does not tell."""
     try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows
-        return
-    needed = math.prod(shape) * dtype.itemsize
+        return math.inf
+
+
+def is_held_in_memory(shape: tuple[int, ...]) -> bool:
+    """Whether a cube (rows, cols, bands) to be trained on is; else it is read by rows.
+
+    Beside it there is what training sees, the cube in float32: that must fit `SHARE_OF_CUBE`.  What
+    has rows of more than `LARGEST_ROW` is no image, and cannot be read by them.
+    """
+    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    return size <= SHARE_OF_CUBE * memory_of_machine() or size > LARGEST_ROW * shape[0]
+
+
+def check_fits(path: Path, shape: tuple[int, ...], dtype: np.dtype, cure: str = "") -> None:
+    """Raise InputError where an array that a file announces is larger than the machine's memory.
+
+    `cure` ends the message.
+    """
+    needed, memory = math.prod(shape) * dtype.itemsize, memory_of_machine()
     if needed > memory:
         raise InputError(
             f"{path}: an array of {'×'.join(map(str, shape))} takes {needed / 2**30:.4g} GiB, but "
-            f"this machine has {memory / 2**30:.4g} GiB of memory"
+            f"this machine has {memory / 2**30:.4g} GiB of memory{cure}"
         )
 
 

@@ -15,15 +15,11 @@ WHERE_ALONE = {"GOMP_SPINCOUNT": "40000", "KMP_BLOCKTIME": "1"}
 USERS_OWN = {"OMP_WAIT_POLICY", *WHERE_ALONE}
 
 
-def set_up(name: str) -> None:
-    """Prepare the process of a training script, whose ``__name__`` is given, for all that follows.
-
-    It does nothing where a script's file is only imported.
-    """
-    if name == "__main__":
-        end_silently_until_main()
-        collect_garbage_rarely()
-        let_waiting_threads_sleep(os.environ)
+def set_up() -> None:
+    """Prepare the process of a training script for all that follows."""
+    end_silently_until_main()
+    collect_garbage_rarely()
+    let_waiting_threads_sleep(os.environ)
 
 
 def end_silently_until_main() -> None:

@@ -3,13 +3,15 @@
 import contextlib
 import functools
 import os
+import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-from common.system.files import file_sha256
+from common.system.files import REPOSITORY, file_sha256
 
 try:
     TYPED_IN = os.getcwd()
@@ -41,6 +43,32 @@ def _without_value(words: list[str], flag: str) -> list[str]:
         for before, word in zip(["", *words], words, strict=False)
         if flag not in (before, word) and not word.startswith(f"{flag}=")
     ]
+
+
+def current_commit() -> str | None:
+    """The commit the code is at, "-dirty" where files besides results differ; None outside git."""
+    head = ["git", "rev-parse", "HEAD"]
+    changes = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!*results/*"]
+    try:
+        commit, changed = (
+            subprocess.run(
+                command, cwd=REPOSITORY, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in (head, changes)
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def processor_name() -> str:
+    """What this machine's processor is called."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+        return names[0]
+    except (OSError, IndexError):  # not Linux, or a processor that does not say
+        return platform.processor() or platform.machine()
 
 
 def loaded_packages() -> dict[str, str]:

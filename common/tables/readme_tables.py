@@ -29,6 +29,7 @@ FILES = {  # the file that holds each table, or passage with figures
     "speed": "docs/speed.md",
     "speed with AVX2": "docs/speed.md",
     "speed of the compared": "docs/speed.md",
+    "first contact": "docs/speed.md",
     "rounding": "docs/fidelity.md",
     "reliability": "docs/reliability.md",
 }
@@ -317,6 +318,7 @@ def made_tables(reports: dict[str, dict]) -> dict[str, str]:
         "speed": speed.read_text("utf-8").strip(),
         "speed with AVX2": with_avx2.read_text("utf-8").strip(),
         "speed of the compared": compared.read_text("utf-8").strip(),
+        "first contact": (speed.parent / "first_contact.md").read_text("utf-8").strip(),
         "rounding": (speed.parent / "rounding.md").read_text("utf-8").strip(),
         "reliability": reliability_table(json.loads(faults.read_text("utf-8"))),
     }

@@ -6,13 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
-from common.reporting.figures import STYLE, encoded
-from common.reporting.map_figures import class_handles, map_panels, numbered_names
 from common.reporting.metrics import Scores, confusion_matrix, scores
 from common.reporting.read_results import Outcome, read_outcome
 from common.reporting.report_text import numbers_in_maps
@@ -28,7 +23,6 @@ PIXELS = {  # whose figures were published, and stand beside them
     "labelled": "all labelled pixels, those trained on included, as in the published figures",
 }
 TEMPLATE = Path(__file__).with_name("study.html.jinja")
-PANELS_ACROSS = 5
 
 
 @dataclass(frozen=True)
@@ -83,6 +77,8 @@ def write_study(out: Path, name: str, published: Published, scenes: dict[str, li
     scenes : dict
         Rows by the scene's key.
     """
+    from common.tables.study_figure import encoded_maps  # Matplotlib is large, and needed last
+
     tables = []
     for scene, rows in scenes.items():
         tables.append(comparison_table(name, scene, rows, published))
@@ -95,10 +91,11 @@ def write_study(out: Path, name: str, published: Published, scenes: dict[str, li
     write_file(out / "table.csv", comparison_csv(scenes, published.pixels))
     figures = {}
     for scene, rows in scenes.items():
-        if (figure := maps_figure([row for row in rows if not row.absent])) is not None:
-            figures[scene] = encoded(figure, "png", {"Software": None})
-            write_file(out / f"{scene}_maps.png", figures[scene])
-            write_file(out / f"{scene}_maps.pdf", encoded(figure, "pdf", {"CreationDate": None}))
+        maps = encoded_maps({row.method: row.directory for row in rows if not row.absent})
+        for kind, content in maps.items():
+            write_file(out / f"{scene}_maps.{kind}", content)
+        if maps:
+            figures[scene] = maps["png"]
     write_file(out / "study.html", page(name, published.source, tables, figures, scenes))
 
 
@@ -185,45 +182,6 @@ def comparison_csv(scenes: dict[str, list[Row]], pixels: str) -> str:
     return csv_text([*header, "train_seconds", "command", "not_run"], lines)
 
 
-def maps_figure(rows: Sequence[Row]) -> Figure | None:
-    """False colour, ground truth and the first map of every method, as papers print them."""
-    outcomes = {row.method: read_outcome(row.directory) for row in rows}
-    outcomes = {name: found for name, found in outcomes.items() if found.classified}
-    if not outcomes:
-        return None
-    panels, first = {}, next(iter(outcomes.values()))
-    for name, outcome in outcomes.items():
-        shown, report = map_panels(outcome), outcome.report
-        for title in ("false colour", "ground truth"):
-            if title in shown:
-                panels.setdefault(title, shown[title])
-        title = f"{name}, {100 * report['oa'][0]:.2f} %" if report["oa"] else name
-        panels[title] = shown["classification"]
-    return _side_by_side(panels, numbered_names(first), first.colours)
-
-
-def _side_by_side(
-    panels: dict[str, np.ndarray], names: Sequence[str], colours: Sequence[str]
-) -> Figure:
-    rows, cols = next(iter(panels.values())).shape[:2]
-    across = min(len(panels), PANELS_ACROSS)
-    down = -(-len(panels) // across)
-    legend = -(-len(colours) // 4)
-    height = down * (7.2 / across * rows / cols + 0.25) + 0.16 * legend
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, min(height, 9.5)), layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False).ravel()
-        for axis in axes:
-            axis.set_axis_off()
-        for axis, (title, picture) in zip(axes, panels.items(), strict=False):
-            axis.imshow(picture, interpolation="nearest")
-            axis.set_title(title, fontsize=7)
-        handles = class_handles(names, colours)
-        style = {"frameon": False, "fontsize": 6.5, "ncols": 4}
-        figure.legend(handles=handles, loc="outside lower center", **style)
-    return figure
-
-
 def page(
     name: str,
     source: str,
@@ -232,6 +190,8 @@ def page(
     scenes: dict[str, list[Row]],
 ) -> str:
     """Return the study as one self-contained page of HTML."""
+    import jinja2
+
     template = jinja2.Template(
         TEMPLATE.read_text("utf-8"),
         autoescape=True,

@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from common.system.files import write_file
 
 TRAINING_FILES = ("checkpoint.pt", "checkpoint_before.pt")
@@ -68,6 +66,8 @@ class Checkpoint:
         FileNotFoundError
             The directory is gone.
         """
+        import torch  # large, and to remove checkpoints takes none
+
         start = time.monotonic()
         if start < self.next_time:
             return
@@ -106,6 +106,8 @@ def remove_checkpoints(directory: Path) -> None:
 
 def _opened(path: Path) -> dict | None:
     """Return a checkpoint's content, or None where the checksum says that it is damaged."""
+    import torch
+
     data = path.read_bytes()
     checksum, data = data[:64], data[64:]
     if hashlib.sha256(data).hexdigest().encode() != checksum:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from common.samples.random_split import Split
-from common.training.cost import Cost
 from common.training.history import Epoch
 
 if TYPE_CHECKING:  # it loads PyTorch
@@ -16,6 +15,27 @@ if TYPE_CHECKING:  # it loads PyTorch
 
 # Flat pixel indices in; labels 1..C (int64) and confidence 0..1 (float32, or None) of each out.
 Classify = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a classifier costs; None where it is no network, or cannot be counted.
+
+    Attributes
+    ----------
+    parameters : int
+        Learned numbers: weights and biases, of batch norms too, but not their running averages.
+    macs_per_pixel : int
+        Multiply-adds of convolutions and matrix products to classify one pixel by its patch, as
+        papers count them.
+    macs_per_pixel_dense : int
+        The same where all pixels of a scene are classified and what neighbouring patches share is
+        computed once, as `common.training.predict.dense_logits` does; None where nothing is shared.
+    """
+
+    parameters: int | None = None
+    macs_per_pixel: int | None = None
+    macs_per_pixel_dense: int | None = None
 
 
 @dataclass(frozen=True)

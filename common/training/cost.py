@@ -1,37 +1,16 @@
 """What a network costs: its learned numbers, and the multiply-adds that a pixel takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from common.training.classifier import Cost
 from common.training.predict import has_halves
 
 BATCH = 2  # some norms refuse a single patch
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a classifier costs; None where it is no network, or cannot be counted.
-
-    Attributes
-    ----------
-    parameters : int
-        Learned numbers: weights and biases, of batch norms too, but not their running averages.
-    macs_per_pixel : int
-        Multiply-adds of convolutions and matrix products to classify one pixel by its patch, as
-        papers count them.
-    macs_per_pixel_dense : int
-        The same where all pixels of a scene are classified and what neighbouring patches share is
-        computed once, as `common.training.predict.dense_logits` does; None where nothing is shared.
-    """
-
-    parameters: int | None = None
-    macs_per_pixel: int | None = None
-    macs_per_pixel_dense: int | None = None
 
 
 def network_cost(network: type[nn.Module], arguments: dict, half_width: int) -> Cost:

@@ -5,8 +5,8 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from common.training.network_input import (
     check_patch,
     check_preprocess,
     fitting_recipe,
+    in_any_rows,
+    labelled_patches,
     scene_patches,
 )
 from common.training.predict import classify, probabilities
@@ -43,6 +45,7 @@ from common.training.start_from import begin_with, read_start
 from common.training.train import Data, DivergenceError, Training, run, run_side_by_side
 from common.training.weights_file import Weights, save_weights
 
+T = TypeVar("T")
 SIDE_BY_SIDE = 4  # trainings at a time on a GPU; more are hardly faster
 TRAINING_FLAGS = ("epoch", "optimizer", "batch_size", "lr", "lr_decay", "recipe", "preprocess")
 TRAINING_FLAGS += ("patch", "components", "fit_on", "class_weights")
@@ -65,7 +68,8 @@ class NetworkClassifier:
         depend on it also gets ``patch_size``, the width P of its patches.
     settings : Settings
     scene : Scene
-        With its cube in memory.
+        Where its cube is not in memory, the labelled pixels' patches are, and others are read when
+        they are asked for.
 
     Raises
     ------
@@ -111,9 +115,12 @@ class NetworkClassifier:
 
     def _seen(self, pixels: np.ndarray) -> Seen:
         """Fit the preprocessing on some pixels, bool (rows, cols), and apply it to the scene."""
-        scene, rows = self.scene, slice(0, len(self.scene.labels))
+        scene, half_width = self.scene, self.settings.patch
         fitted = fit_preprocessing(self.settings, scene.cube, pixels)
-        return Seen(fitted, scene_patches(scene, rows, self.settings.patch, self.device, fitted))
+        if not scene.is_in_memory:
+            return Seen(fitted, labelled_patches(scene, half_width, self.device, fitted))
+        rows = slice(0, len(scene.labels))
+        return Seen(fitted, scene_patches(scene, rows, half_width, self.device, fitted))
 
     def _fit_together(self, tasks: Sequence[Task]) -> Iterator[Trained]:
         """Train several networks at once, or one."""
@@ -142,7 +149,7 @@ class NetworkClassifier:
             begin_with(model, self.start)
         elif hasattr(model, "autoencoders"):
             pixels = torch.from_numpy(task.split.train).to(self.device)
-            spectra = patches.spectra[patches.positions(pixels)]
+            spectra = patches.at(patches.positions(pixels))
             pretrain(model, spectra, self.settings, task.seed, task.title, task.directory)
         show = bars.enter_context(epoch_progress(task.title, self.settings, self.recipe))
         return Training(
@@ -171,17 +178,35 @@ class NetworkClassifier:
             save_weights(task.directory / "weights.pt", weights)
         if end is not None:
             return end
-        used = training.model, training.patches
+        used, classes = (training.model, training.patches), self.scene.classes
+
+        def found(patches: Patches, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return classify(training.model, patches, pixels)
+
+        def probable(patches: Patches, pixels: np.ndarray) -> np.ndarray:
+            return probabilities(training.model, patches, classes, pixels)
+
         pretraining = read_pretraining_seconds(task.directory)
         return Trained(
-            functools.partial(classify, *used),
+            self._of_any_pixels(found, training.patches, preprocessing),
             len(progress.history),
             pretraining + sum(epoch.seconds for epoch in progress.history),
-            probabilities=functools.partial(probabilities, *used, self.scene.classes),
-            inspect=functools.partial(weights_per_class, *used, self.scene.classes),
+            probabilities=self._of_any_pixels(probable, training.patches, preprocessing),
+            inspect=functools.partial(weights_per_class, *used, classes),
             history=tuple(progress.history),
             weights=weights,
         )
+
+    def _of_any_pixels(
+        self,
+        function: Callable[[Patches, np.ndarray], T],
+        patches: Patches,
+        preprocessing: Preprocessing,
+    ) -> Callable[[np.ndarray], T]:
+        """Let a function of patches and flat indices take any pixels of the scene."""
+        if self.scene.is_in_memory:
+            return functools.partial(function, patches)
+        return in_any_rows(function, self.scene, patches, preprocessing)
 
     def _checkpoint(self, task: Task) -> Checkpoint:
         """Return where this training is kept, and is read from if it was interrupted."""

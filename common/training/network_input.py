@@ -3,6 +3,8 @@
 import dataclasses
 import sys
 import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from common.system.device import (
 )
 from common.system.errors import InputError
 
+T = TypeVar("T")
 FARTHEST = 1e10  # standard deviations of a component: nothing can be learnt of what lies beyond
 
 
@@ -73,9 +76,7 @@ def scene_patches(
     """Return the patches of some rows of a scene; those without data are zero."""
 
     def preprocess(block: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore", invalid="ignore"):  # of pixels without data
-            spectra = preprocessing.apply(block)
-        spectra[~has_data(block, scene.nodata)] = 0
+        spectra = _preprocessed(scene, block, preprocessing)
         if not (np.abs(spectra) <= FARTHEST).all():
             raise _too_far(scene, rows.start, cube, preprocessing)
         return spectra
@@ -85,6 +86,57 @@ def scene_patches(
         check_for_unstated_nodata(scene.key, cube, scene.nodata, rows.start, scene.stored)
     valid_pixels(cube, scene.nodata, scene.source, rows.start, scene.bands.used, scene.stored)
     return Patches.of_cube(cube, half_width, device, preprocess)
+
+
+def labelled_patches(
+    scene: Scene, half_width: int, device: torch.device, preprocessing: Preprocessing
+) -> Patches:
+    """Return the patches of the labelled pixels of a scene that is read by rows, and no others.
+
+    They are the same as those that `scene_patches` returns.
+    """
+
+    def preprocess(block: np.ndarray, first_row: int) -> np.ndarray:
+        spectra = _preprocessed(scene, block, preprocessing)
+        if not (np.abs(spectra) <= FARTHEST).all():
+            raise _too_far(scene, first_row, block, preprocessing)
+        return spectra
+
+    labelled = np.flatnonzero(scene.labels)
+    return Patches.of_pixels(scene.cube, labelled, half_width, device, preprocess)
+
+
+def _preprocessed(scene: Scene, block: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """What becomes of some rows of a scene; zero where they hold no data."""
+    with np.errstate(over="ignore", invalid="ignore"):  # of pixels without data
+        spectra = preprocessing.apply(block)
+    spectra[~has_data(block, scene.nodata)] = 0
+    return spectra
+
+
+def in_any_rows(
+    function: Callable[[Patches, np.ndarray], T],
+    scene: Scene,
+    labelled: Patches,
+    preprocessing: Preprocessing,
+) -> Callable[[np.ndarray], T]:
+    """Let a function of patches and flat indices take whatever pixels of a scene read by rows.
+
+    Patches of labelled pixels are held; those of others are read, from the first one's row to the
+    last one's.
+    """
+
+    def of_pixels(pixels: np.ndarray) -> T:
+        if scene.labels.flat[pixels].all():
+            return function(labelled, pixels)
+        (rows, cols), p = scene.labels.shape, labelled.half_width
+        first = max(0, int(pixels.min()) // cols - p)  # with the neighbours that patches reach into
+        stop = min(int(pixels.max()) // cols + 1 + p, rows)
+        device = labelled.spectra.device
+        patches = scene_patches(scene, slice(first, stop), p, device, preprocessing)
+        return function(patches, pixels - first * cols)
+
+    return of_pixels
 
 
 def fitting_recipe(settings: Settings, network: type[nn.Module], arguments: dict) -> Recipe:

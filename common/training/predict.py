@@ -85,7 +85,7 @@ def _spectral_features(
 ) -> Tensor:
     """What the spectral half gives of each position: (positions, features)."""
     return in_batches(
-        lambda at: model.spectral(patches.spectra[at][:, None, None, None]).flatten(1),
+        lambda at: model.spectral(patches.at(at)[:, None, None, None]).flatten(1),
         positions,
         batch_size,
     )

@@ -39,7 +39,8 @@ COMMANDS = sorted({(name_of(path), c) for path in PAGES for c in commands(path.r
 def test_command(where, command, capsys, monkeypatch):
     if command in WINDOWS_ONLY:
         return
-    monkeypatch.setattr("common.run.cli.choose_device", lambda name: None)  # there may be no GPU
+    # there may be no GPU
+    monkeypatch.setattr("common.system.device.choose_device", lambda name: None)
     program, *words = shlex.split(command.removeprefix(".venv/bin/"))
     if program == "python" and words[0] in SCRIPTS:
         read_settings(SCRIPTS[words[0]], words[1:])

@@ -8,16 +8,13 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository
-from common.system.process import set_up
-
-set_up(__name__)  # before PyTorch is loaded
-
-from torch import Tensor, nn
-
-from common.run.cli import main
+from common.run.cli import main, set_up
 from common.settings import Settings
 
 DEFAULTS = Settings(model="HybridSN", epoch=100, patch=4, kernel=None)
+set_up(__name__, DEFAULTS)  # before PyTorch is loaded
+
+from torch import Tensor, nn
 
 
 class HybridSN(nn.Module):

@@ -11,7 +11,7 @@ from torch import nn
 from baselines import CNN, SAE
 from common.fast import use_fast_form
 from common.reporting.page import write_page
-from common.run import export
+from common.run import export_command
 from common.run.cli import main
 from common.samples.patches import Patches
 from common.tables.methods import read_methods, with_distinct_names
@@ -149,7 +149,7 @@ def test_trains_maps_resumes_exports_and_stands_in_tables(name, toy_data, tmp_pa
     assert method.name == name
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    assert export.main([weights, str(tmp_path / "model.onnx")]) == 0
+    assert export_command.main([weights, str(tmp_path / "model.onnx")]) == 0
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import common.run.export
+import common.run.export_command
 import common.tables.paper_table
 from common.fast import use_fast_form
 from common.fast.replaced import in_fast_form, use_layers
@@ -132,7 +132,7 @@ def test_from_training_to_onnx(network, precision, toy_data, tmp_path, monkeypat
     pytest.importorskip("onnxruntime")
     file = "HybridSN.py" if network is HybridSN else "own_networks.py"
     own = ["--network", str(REPOSITORY / "tests" / "networks" / file)]
-    status = common.run.export.main([str(weights), str(tmp_path / "net.onnx"), *own])
+    status = common.run.export_command.main([str(weights), str(tmp_path / "net.onnx"), *own])
     said = capsys.readouterr()
     if network is Mixture:  # the exporter knows no norm of the batch at hand
         assert (status, said.err.count("\n")) == (2, 1)

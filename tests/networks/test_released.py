@@ -13,7 +13,8 @@ from common.scenes.scene import load_scene
 from common.system.errors import InputError
 from SSRN import SSRNKeras
 from SSRN.checkpoint_file import read_released
-from SSRN.released import LATER_COUNTS, later_split, main
+from SSRN.released import main
+from SSRN.released_weights import LATER_COUNTS, later_split
 from SSRN.SSRN import SSRN
 from tests.conftest import GOLDEN, original, toy_labels
 from tests.networks.released_files import (

@@ -37,7 +37,7 @@ def read(path: Path) -> str:
     if path.suffix != ".yaml":
         weights = load_weights(path)
         return f"{weights.model}, {len(weights.state)} tensors"
-    by_rows = load_scene(str(path), in_memory=False)
+    by_rows = load_scene(str(path), to_train=False)
     by_rows.read_rows(0, 1)
     return f"{load_scene(str(path)).cube.shape}"
 

@@ -21,17 +21,15 @@ import baselines.SVM
 import SSRN.released
 import SSRN.SSRN
 import SSRN.SSRNKeras
-from benchmarks import arithmetic, run, scaling
-from common.reporting import page
-from common.run import export
+from benchmarks import arithmetic, first_contact, run, scaling
+from common.run import export_command, page_command
 from common.run.cli import main, run_script
 from common.run.map_scene import evaluate
 from common.scenes import download
 from common.system.device import describe_environment
 from common.system.files import REPOSITORY
 from common.tables import paper_table, readme_tables
-from common.training.classifier import Trained
-from common.training.cost import Cost
+from common.training.classifier import Cost, Trained
 from figs import make_figures
 from tests.forked import run_program
 
@@ -46,14 +44,15 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "released": SSRN.released.main,
     "SVM": functools.partial(run_script, baselines.SVM.SVM, baselines.SVM.DEFAULTS),
     "download": download.main,
-    "page": page.main,
+    "page": page_command.main,
     "paper_table": paper_table.main,
-    "export": export.main,
+    "export": export_command.main,
     "results_table": readme_tables.main,
     "make_figures": make_figures.main,
     "benchmarks.run": run.main,
     "benchmarks.arithmetic": arithmetic.main,
     "benchmarks.scaling": scaling.main,
+    "benchmarks.first_contact": first_contact.main,
 }
 NO_NUMBER = ["", "x", "nan", "-1", "1_0", "²", "٣", "１", "0x10", "9" * 5000, "1,5", "\n", "-x"]
 SPLIT = {"-i": ["0", "1001", "1.5"], "-p": ["0", "1", "1000001"], "--per-class": ["0"]}

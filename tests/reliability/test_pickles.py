@@ -14,6 +14,7 @@ from PIL import Image
 
 import SSRN.SSRN
 from common.reporting import page
+from common.run import page_command
 from common.run.cli import main
 from common.tables import paper_table
 from common.training.checkpoint import TRAINING_FILES
@@ -111,7 +112,7 @@ def commands(path: Path, out: Path, other: Path, toy_data: Path) -> list[Callabl
     if path.name == "run.json":
         found.append(lambda: train(out, toy_data, "--resume"))
     if path.suffix in (".json", ".npy", ".npz", ".csv") or path.name == "false_color.png":
-        found.append(lambda: page.main([str(out)]))
+        found.append(lambda: page_command.main([str(out)]))
     return found
 
 
@@ -135,5 +136,5 @@ def test_read_by_programs(kind, out, toy_data, capsys, monkeypatch, tried):
 def test_pictures_of_programs_are_not_opened(out, capsys):
     """PostScript is a program, which Pillow would have Ghostscript run."""
     Image.new("RGB", (36, 40)).save(out / "false_color.png", "EPS")
-    assert page.main([str(out)]) == 2
+    assert page_command.main([str(out)]) == 2
     assert "not a readable results directory (cannot identify image" in capsys.readouterr().err

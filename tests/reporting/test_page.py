@@ -24,11 +24,11 @@ from common.reporting.map_figures import (
     second_class,
     shaded,
 )
-from common.reporting.page import main as page_main
 from common.reporting.page import write_page
 from common.reporting.pictures import palette
 from common.reporting.read_results import read_outcome
 from common.run.cli import main
+from common.run.page_command import main as page_main
 from common.scenes.colours import default_colours
 from common.scenes.scene_file import SCENES, describe
 from tests.conftest import toy_labels

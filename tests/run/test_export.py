@@ -10,7 +10,8 @@ import torch
 import common.run.export
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
 from baselines.SAE import SAE
-from common.run.export import compare, main, onnx_model
+from common.run.export import compare, onnx_model
+from common.run.export_command import main
 from common.samples.patches import Patches
 from common.samples.preprocess import fit_pca_scaling
 from common.samples.random_split import Split

@@ -12,7 +12,7 @@ import common.run.map_scene
 import common.training.checkpoint
 from A2S2KResNet import A2S2KResNet
 from common.run.cli import main
-from common.run.export import main as export
+from common.run.export_command import main as export
 from common.samples.preprocess import fit_pca_scaling
 from common.scenes.scene import load_scene
 from SSRN import SSRN

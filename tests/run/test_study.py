@@ -18,7 +18,8 @@ from common.reporting.read_results import read_outcome
 from common.run.study import main, read_study
 from common.scenes.scene_file import describe
 from common.system.files import REPOSITORY, locked
-from common.tables.study_table import Published, Row, comparison_table, maps_figure, scores_of_maps
+from common.tables.study_figure import maps_figure
+from common.tables.study_table import Published, Row, comparison_table, scores_of_maps
 from tests.tables.test_paper_table import LABELS, change_report, write_results
 
 QUICK = "-e 1 -k 4 -p 2 --precision fp32"
@@ -163,7 +164,7 @@ def test_the_figure_shows_labels_with_gaps(mapped):
     for path in (mapped / "gt.npy", *mapped.glob("run_*/map.npy")):
         np.save(path, values[np.load(path)])
     assert [result.oa for result in scores_of_maps(read_outcome(mapped))] == [0.85, 0.95]
-    figure = maps_figure([Row("SSRN", "", mapped)])
+    figure = maps_figure({"SSRN": mapped})
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["ground truth", "SSRN, 81.25 %"]  # it has no false_color.png
     truth = figure.axes[0].images[0].get_array()

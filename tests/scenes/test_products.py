@@ -43,7 +43,7 @@ def test_values_bands_and_wavelengths(product):
 def test_rows_are_those_of_the_whole(product):
     _, path = product
     whole = load_scene(str(path))
-    by_rows = load_scene(str(path), in_memory=False, trained=whole.bands)
+    by_rows = load_scene(str(path), to_train=False, trained=whole.bands)
     for start, stop in [(0, 1), (3, 9), (11, 99)]:
         np.testing.assert_array_equal(by_rows.read_rows(start, stop), whole.cube[start:stop])
 
@@ -51,7 +51,7 @@ def test_rows_are_those_of_the_whole(product):
 def test_only_the_rows_asked_for_are_read(tmp_path, monkeypatch):
     lines = PRODUCTS["netcdf"](tmp_path, CUBE)
     (tmp_path / "scene.yaml").write_text(f"name: Scene\n{lines}", "utf-8")
-    scene = load_scene(str(tmp_path / "scene.yaml"), in_memory=False)
+    scene = load_scene(str(tmp_path / "scene.yaml"), to_train=False)
     asked = []
     read = common.scenes.hdf5_file.read_slab
     monkeypatch.setattr(

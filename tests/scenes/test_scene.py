@@ -250,10 +250,10 @@ NEGATIVE[1, 0] = NEGATIVE[3] = -9999
     ("cube", "nodata", "empty"),
     [(EMPTY_CUBE, "nan", (1, 0)), (DARK, "0", (0, 1)), (NEGATIVE, "-9999", (1, 0))],
 )
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_pixels_without_data_are_not_labelled(tmp_path, cube, nodata, empty, in_memory):
+@pytest.mark.parametrize("to_train", [True, False])
+def test_pixels_without_data_are_not_labelled(tmp_path, cube, nodata, empty, to_train):
     own_scene(tmp_path, cube, THREE, f"nodata: {nodata}")
-    scene = load_scene(str(tmp_path / "field.yaml"), in_memory=in_memory)
+    scene = load_scene(str(tmp_path / "field.yaml"), to_train=to_train)
     expected = THREE.copy()
     expected[empty] = 0
     np.testing.assert_array_equal(scene.labels, expected)

@@ -186,7 +186,7 @@ def test_on_an_envi_cube_and_one_that_is_mapped_by_rows(tmp_path):
     file = scene_file(tmp_path, more="cube: cube.img\n")
     text = (tmp_path / "field.yaml").read_text("utf-8").replace("cube: cube.tif\n", "")
     (tmp_path / "field.yaml").write_text(text, "utf-8")
-    np.testing.assert_array_equal(load_scene(file, in_memory=False).labels, expected())
+    np.testing.assert_array_equal(load_scene(file, to_train=False).labels, expected())
 
 
 def save_without_place(folder):

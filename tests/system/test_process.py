@@ -1,15 +1,13 @@
-"""A script's process is set up before PyTorch comes, and only a script's."""
+"""What a script's process is set up with before PyTorch comes."""
 
 import gc
 import io
 import os
 import signal
-import sys
 
 import pytest
 
 from common.system import process
-from common.system.files import REPOSITORY
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +24,7 @@ def as_before(monkeypatch):
 
 def test_a_script_is_set_up():
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    process.set_up("__main__")
+    process.set_up()
     assert process.USERS_OWN & os.environ.keys() == set(process.WHERE_ALONE)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     assert gc.get_threshold()[0] == 50_000
@@ -50,32 +48,14 @@ def test_waiting_threads_where_the_system_does_not_say_what_others_do(monkeypatc
     assert environment == process.WHERE_ALONE
 
 
-def test_an_import_sets_nothing_up():
-    gc.set_threshold(700)
-    process.set_up("SSRN.SSRN")
-    assert not process.USERS_OWN & os.environ.keys()
-    assert gc.get_threshold()[0] == 700
-
-
 @pytest.mark.parametrize("name", sorted(process.USERS_OWN))
 def test_what_the_user_says_of_waiting_threads_wins(name, monkeypatch):
     monkeypatch.setenv(name, "active")
-    process.set_up("__main__")
+    process.set_up()
     assert {n: os.environ[n] for n in process.USERS_OWN & os.environ.keys()} == {name: "active"}
 
 
 def test_ctrl_c_stays_ignored_in_the_background():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process.set_up("__main__")
+    process.set_up()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-
-
-def test_every_script_is_set_up_before_it_imports_packages():
-    for path in REPOSITORY.glob("*/*.py"):
-        text = path.read_text("utf-8")
-        if path.parent.name in ("A2S2KResNet", "SSRN", "baselines") and "__main__" in text:
-            head = text.partition("set_up(__name__)")[0]
-            assert len(head) < len(text), path
-            lines = [line for line in head.splitlines() if line.startswith(("import ", "from "))]
-            modules = {line.split()[1] for line in lines} - {"common.system.process"}
-            assert {module.partition(".")[0] for module in modules} <= sys.stdlib_module_names, path

@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from A2S2KResNet.A2S2KResNet import A2S2KResNet
 from baselines.CNN import CNN
-from common.training.cost import Cost, network_cost
+from common.training.classifier import Cost
+from common.training.cost import network_cost
 from SSRN.SPC import SPC
 from SSRN.SSRN import SSRN
 from tests.networks.HybridSN import HybridSN

@@ -1,0 +1,35 @@
+"""``python -m common export WEIGHTS FILE.onnx``: a trained network as a checked ONNX file."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.system.errors import OneLineParser, run_program
+from common.system.files import check_is_file
+from common.system.flags import file_name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 0 written, 1 failed the check, 2 wrong input."""
+    description = "A trained network as an ONNX file, checked against PyTorch"
+    parser = OneLineParser(prog="python -m common export", description=description)
+    parser.add_argument("weights", type=file_name, help="run_<n>/weights.pt of a training run")
+    parser.add_argument("onnx", type=file_name, help="file to write, .onnx")
+    own_help = "Python file with the network's class, where it is not one of this repository"
+    parser.add_argument("--network", type=file_name, metavar="FILE", help=own_help)
+
+    def work() -> int:
+        flags = parser.parse_args(arguments)
+        check_is_file(Path(flags.weights))
+        from common.run.export import ExportError, export  # PyTorch takes seconds to load
+
+        try:
+            own = flags.network and Path(flags.network)
+            print(export(Path(flags.weights), Path(flags.onnx), own))
+        except ExportError as error:
+            print(f"{parser.prog}: error: {error}", file=sys.stderr)
+            return 1
+        print(f"Written: {flags.onnx}")
+        return 0
+
+    return run_program(parser.prog, work, interrupted="")
