@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.run.export_command import check_names
 from common.system.errors import InputError
 from common.system.files import REPOSITORY, check_is_file, write_file
 from common.training.weights_file import Weights, check_state, load_weights
@@ -81,10 +82,7 @@ def export(weights_file: Path, onnx_file: Path, network_file: Path | None = None
         The ONNX network is not close to PyTorch's; nothing is written.
     """
     check_packages()
-    if onnx_file.suffix != ".onnx":  # so that no swapped arguments overwrite the weights
-        raise InputError(f"{onnx_file}: the name of an ONNX file must end in .onnx")
-    if not onnx_file.parent.is_dir():
-        raise InputError(f"{onnx_file}: no such folder to write to")
+    check_names(weights_file, onnx_file)
     weights = load_weights(weights_file)
     kind = network_class(weights.model, network_file)
     check_state(kind, weights, str(weights_file))
