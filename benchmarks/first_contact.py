@@ -74,7 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(prog=name, description=description)
     parser.add_argument("--rounds", type=count(1, 100), default=5, help="default: 5")
     only_help = "measure these alone; the others keep what was measured before"
-    parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS), help=only_help)
+    parser.add_argument(
+        "--only", nargs="+", choices=list(KINDS), default=list(KINDS), help=only_help
+    )
     add_out(parser)
 
     def work() -> None:
@@ -155,18 +157,19 @@ def markdown(result: dict) -> str:
             shown = f"`python {command}`" if kind == "help" else command
             cells = [f"{KINDS[kind]}, {which} of {len(medians)}: {shown}"]
             cells += [f"{seconds:.2f}" for seconds in medians[command]]
-            rows.append([*cells, f"{result[kind]['load']:.1f}"])
+            processes = len(result[kind]["taken"][command])
+            rows.append([*cells, str(processes), f"{result[kind]['load']:.1f}"])
     environment = result["environment"]
     lines = [
         f"`python -m benchmarks.first_contact`, {environment['device_name']}, "
         f"{environment['cores']} cores, Python {environment['python']}, commit "
-        f"{environment['commit']}. Medians of five processes with a warm disk cache; of the "
-        f"compilation one, with empty caches. The load is how many processes ran or waited on the "
+        f"{environment['commit']}. Medians over processes with a warm disk cache, but for the "
+        f"compilation empty caches of kernels. The load is how many processes ran or waited on the "
         f"machine, other programs' among them: what a command takes by itself is the processor's "
         f"time.",
         "",
-        "| | seconds | of the processor | load |",
-        "|---|---:|---:|---:|",
+        "| | seconds | of the processor | processes | load |",
+        "|---|---:|---:|---:|---:|",
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
     return "\n".join(lines) + "\n"
