@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,11 @@ REFUSED = {
     "no such released weights": ["SSRN/released.py", "absent.hdf5"],
     "no such weights to export": ["-m", "common", "export", "absent.pt", "absent.onnx"],
 }
+KINDS = {
+    "help": "`--help`",
+    "refused": "refused in one line",
+    "compilation": "first compilation of the kernels",
+}
 KERNELS = """
 import json, os, sys
 sys.path.insert(0, ".")
@@ -67,30 +73,38 @@ def main(arguments: list[str] | None = None) -> int:
     name, description = "python -m benchmarks.first_contact", __doc__.partition(":")[0]
     parser = OneLineParser(prog=name, description=description)
     parser.add_argument("--rounds", type=count(1, 100), default=5, help="default: 5")
+    only_help = "measure these alone; the others keep what was measured before"
+    parser.add_argument(
+        "--only", nargs="+", choices=list(KINDS), default=list(KINDS), help=only_help
+    )
     add_out(parser)
 
     def work() -> None:
         flags = parser.parse_args(arguments)
-        measure(flags.rounds, output_folder(flags.out))
+        measure(flags.only, flags.rounds, output_folder(flags.out))
 
     return run_program(parser.prog, work, interrupted="")
 
 
-def measure(rounds: int, out: Path) -> None:
-    """Measure everything, and write it."""
-    result = {
+def measure(kinds: Sequence[str], rounds: int, out: Path) -> None:
+    """Measure some kinds of commands, and write what is known of all."""
+    file = out / "first_contact.json"
+    result = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    result["environment"] = {
         "commit": current_commit(),
         "device_name": processor_name(),
         "cores": os.cpu_count(),
         "python": sys.version.partition(" ")[0],
-        "rounds": rounds,
-        "help": {name: _times(command, 0, rounds) for name, command in HELP.items()},
-        "refused": {name: _times(command, 2, rounds) for name, command in REFUSED.items()},
-        "compilation": {name: _first_compilation(name) for name in ("A2S2KResNet", "SSRN")},
-        "load": os.getloadavg()[2],
     }
-    write_file(out / "first_contact.json", json.dumps(result, indent=1) + "\n")
-    write_file(out / "first_contact.md", markdown(result))
+    for kind in kinds:
+        if kind == "compilation":
+            taken = {name: [_first_compilation(name)] for name in ("A2S2KResNet", "SSRN")}
+        else:
+            commands, status = {"help": (HELP, 0), "refused": (REFUSED, 2)}[kind]
+            taken = {name: _times(command, status, rounds) for name, command in commands.items()}
+        result[kind] = {"load": os.getloadavg()[1], "taken": taken}
+    write_file(file, json.dumps(result, indent=1) + "\n")
+    write_file(file.with_suffix(".md"), markdown(result))
     print(markdown(result))
 
 
@@ -131,28 +145,32 @@ def _first_compilation(network: str) -> Taken:
 
 
 def markdown(result: dict) -> str:
-    """The fastest and the slowest of each kind of command, medians, and the compilation."""
+    """The fastest and the slowest of each kind of command, by their medians."""
     rows = []
-    for kind, what in {"help": "`--help`", "refused": "refused in one line"}.items():
+    for kind in filter(result.__contains__, KINDS):
         medians = {
-            name: Taken(*map(statistics.median, zip(*times, strict=True)))
-            for name, times in result[kind].items()
+            name: Taken(*map(statistics.median, zip(*taken, strict=True)))
+            for name, taken in result[kind]["taken"].items()
         }
         for which, name in (("fastest", min), ("slowest", max)):
             command = name(medians, key=medians.get)
             shown = f"`python {command}`" if kind == "help" else command
-            rows.append([f"{what}, {which} of {len(medians)}: {shown}", medians[command]])
-    for name, taken in result["compilation"].items():
-        rows.append([f"first compilation of the kernels of {name}", Taken(*taken)])
+            cells = [f"{KINDS[kind]}, {which} of {len(medians)}: {shown}"]
+            cells += [f"{seconds:.2f}" for seconds in medians[command]]
+            processes = len(result[kind]["taken"][command])
+            rows.append([*cells, str(processes), f"{result[kind]['load']:.1f}"])
+    environment = result["environment"]
     lines = [
-        f"`python -m benchmarks.first_contact`, {result['device_name']}, {result['cores']} cores, "
-        f"Python {result['python']}, commit {result['commit']}; medians of {result['rounds']} "
-        f"processes with a warm disk cache, of the compilation one with empty caches. While it was "
-        f"measured {result['load']:.1f} processes ran or waited, these among them.",
+        f"`python -m benchmarks.first_contact`, {environment['device_name']}, "
+        f"{environment['cores']} cores, Python {environment['python']}, commit "
+        f"{environment['commit']}. Medians over processes with a warm disk cache, but for the "
+        f"compilation empty caches of kernels. The load is how many processes ran or waited on the "
+        f"machine, other programs' among them: what a command takes by itself is the processor's "
+        f"time.",
         "",
-        "| | seconds | of the processor |",
-        "|---|---:|---:|",
-        *(f"| {what} | {taken.wall:.2f} | {taken.processor:.2f} |" for what, taken in rows),
+        "| | seconds | of the processor | processes | load |",
+        "|---|---:|---:|---:|---:|",
+        *("| " + " | ".join(row) + " |" for row in rows),
     ]
     return "\n".join(lines) + "\n"
 

@@ -32,7 +32,6 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from common.system.device import current_commit
 from common.system.errors import InputError
 from common.system.files import REPOSITORY, UNFINISHED, write_file
 from common.system.provenance import sha256_of_files
@@ -375,6 +374,8 @@ _at_work: list[tuple[Place, Any]] = []  # of the task that is being done, and th
 def own_facts() -> dict[str, Any]:
     """Versions, commit and threads of this process, on which the bits of results depend."""
     import torch
+
+    from common.system.device import current_commit
 
     versions = {name: metadata.version(name) for name in PACKAGES}
     facts = {"Python": platform.python_version(), **versions, "commit": current_commit()}

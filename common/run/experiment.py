@@ -255,12 +255,17 @@ def classify_asked(
         asked.flat[split.test] = False
         print(f"mapping {np.count_nonzero(asked)} further pixels", file=sys.stderr, flush=True)
         _, sure, probable = (values is not None for values in of_test)
+        parts = [(split.test, of_test)]
+        if wanted == "labelled":
+            others = np.flatnonzero(asked)
+            parts.append((others, _classified(trained, others, with_probabilities)))
         with open_map(with_confidence=sure, with_probabilities=probable) as write_rows:
             for start, stop in scene.blocks(VALUES_PER_BLOCK):
-                others = np.flatnonzero(asked[start:stop]) + start * asked.shape[1]
-                of_others = _classified(trained, others, with_probabilities)
-                parts = [(split.test, of_test), (others, of_others)]
-                write_rows(start, *_drawn((start, stop), asked.shape[1], parts))
+                here, cols = [], asked.shape[1]
+                if wanted == "all":
+                    others = np.flatnonzero(asked[start:stop]) + start * cols
+                    here = [(others, _classified(trained, others, with_probabilities))]
+                write_rows(start, *_drawn((start, stop), cols, [*parts, *here]))
     inspected = trained.inspect(split.test, scene.labels.flat[split.test])
     iteration = Iteration(split, of_test[0], trained.epochs, trained.seconds, seconds)
     return iteration, inspected

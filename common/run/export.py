@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.run.export_command import check_names
 from common.system.errors import InputError
 from common.system.files import write_file
 from common.training.trained_network import network_class, plain_network
@@ -80,10 +81,7 @@ def export(weights_file: Path, onnx_file: Path, network_file: Path | None = None
         The ONNX network is not close to PyTorch's; nothing is written.
     """
     check_packages()
-    if onnx_file.suffix != ".onnx":  # so that no swapped arguments overwrite the weights
-        raise InputError(f"{onnx_file}: the name of an ONNX file must end in .onnx")
-    if not onnx_file.parent.is_dir():
-        raise InputError(f"{onnx_file}: no such folder to write to")
+    check_names(weights_file, onnx_file)
     weights = load_weights(weights_file)
     kind = network_class(weights.model, network_file)
     check_state(kind, weights, str(weights_file))

@@ -4,9 +4,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.system.errors import OneLineParser, run_program
+from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import check_is_file
 from common.system.flags import file_name
+
+
+def check_names(weights_file: Path, onnx_file: Path) -> None:
+    """Raise InputError where there are no weights, or an ONNX file cannot have that name."""
+    if onnx_file.suffix != ".onnx":  # so that no swapped arguments overwrite the weights
+        raise InputError(f"{onnx_file}: the name of an ONNX file must end in .onnx")
+    if not onnx_file.parent.is_dir():
+        raise InputError(f"{onnx_file}: no such folder to write to")
+    check_is_file(weights_file)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         flags = parser.parse_args(arguments)
-        check_is_file(Path(flags.weights))
+        check_names(Path(flags.weights), Path(flags.onnx))
         from common.run.export import ExportError, export  # PyTorch takes seconds to load
 
         try:
