@@ -216,9 +216,10 @@ class Cluster:
                     f"--cluster {self.where}: the worker at {address} does not find the module "
                     f"{result.name}; start it in this repository, with its packages installed"
                 )
-            if isinstance(result, BaseException):
+            if isinstance(result, BaseException) and not isinstance(result, OSError):
                 raise result
-        return found
+        # A worker that dies just then is no matter: each is checked before its tasks, too.
+        return {a: result for a, result in found.items() if not isinstance(result, OSError)}
 
 
 @contextlib.contextmanager
