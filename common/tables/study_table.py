@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 import matplotlib
@@ -72,6 +73,15 @@ class Published:
     pixels: str = "test"
 
 
+class Picture(NamedTuple):
+    """A figure of the page: its heading, a line below that, its alternative text, and a PNG."""
+
+    title: str
+    text: str
+    alt: str
+    png: bytes
+
+
 def write_study(out: Path, name: str, published: Published, scenes: dict[str, list[Row]]) -> None:
     """Write what came of a study: ``table.md``, ``.tex``, ``.csv``, figures and ``study.html``.
 
@@ -89,17 +99,21 @@ def write_study(out: Path, name: str, published: Published, scenes: dict[str, li
         if done := [row for row in rows if not row.absent]:
             methods = _methods(done)
             tables += method_tables(methods)
-            write_file(out / f"{scene}_classes.csv", accuracies_csv(methods))
+            write_file(out / f"{Path(scene).stem}_classes.csv", accuracies_csv(methods))
     write_file(out / "table.md", markdown(tables))
     write_file(out / "table.tex", latex(tables))
     write_file(out / "table.csv", comparison_csv(scenes, published.pixels))
-    figures = {}
+    pictures = []
     for scene, rows in scenes.items():
         if (figure := maps_figure([row for row in rows if not row.absent])) is not None:
-            figures[scene] = encoded(figure, "png", {"Software": None})
-            write_file(out / f"{scene}_maps.png", figures[scene])
-            write_file(out / f"{scene}_maps.pdf", encoded(figure, "pdf", {"CreationDate": None}))
-    write_file(out / "study.html", page(name, published.source, tables, figures, scenes))
+            png, stem = encoded(figure, "png", {"Software": None}), Path(scene).stem
+            write_file(out / f"{stem}_maps.png", png)
+            write_file(out / f"{stem}_maps.pdf", encoded(figure, "pdf", {"CreationDate": None}))
+            text = "The first iteration's, with its OA on the test pixels."
+            alt = f"Maps of {stem}, one for each method"
+            pictures.append(Picture(f"Maps of {stem}", text, alt, png))
+    commands = [(row.method, row.command) for rows in scenes.values() for row in rows]
+    write_file(out / "study.html", page(name, published.source, tables, pictures, commands))
 
 
 def _methods(rows: Sequence[Row]) -> list:
@@ -228,10 +242,10 @@ def page(
     name: str,
     source: str,
     tables: Sequence[Table],
-    figures: dict[str, bytes],
-    scenes: dict[str, list[Row]],
+    pictures: Sequence[Picture],
+    commands: Sequence[tuple[str, str]],
 ) -> str:
-    """Return the study as one self-contained page of HTML."""
+    """Return the study as one self-contained page of HTML; `commands` by what they run."""
     template = jinja2.Template(
         TEMPLATE.read_text("utf-8"),
         autoescape=True,
@@ -242,6 +256,6 @@ def page(
         name=name,
         source=source,
         tables=tables,
-        figures={scene: base64.b64encode(png).decode() for scene, png in figures.items()},
-        commands=[(row.method, row.command) for rows in scenes.values() for row in rows],
+        pictures=[p._replace(png=base64.b64encode(p.png).decode()) for p in pictures],
+        commands=commands,
     )
