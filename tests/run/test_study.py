@@ -17,6 +17,7 @@ import yaml
 from common.reporting.read_results import read_outcome
 from common.run.study import main, read_study
 from common.samples.make_splits import make_splits
+from common.samples.random_split import training_count
 from common.scenes.scene import load_scene
 from common.scenes.scene_file import describe
 from common.system.errors import InputError
@@ -222,7 +223,7 @@ VARY = {
     "flags": "-i 2 --map none",
     "splits": {"random": "--split random", "disjoint": "--split disjoint"},
     "vary": {
-        "share": {"50 %": "-vs 0.5", "30 %": "-vs 0.7"},
+        "share": {"10 %": "-vs 0.9", "20 %": "-vs 0.8"},
         "number": {5: "--per-class 5", "too many": "--per-class 5 --validation 9999"},
     },
     "scenes": {"UP": None},
@@ -265,11 +266,12 @@ def test_learning_curves_from_start_to_end(varied, capsys):
     study, started = varied
     assert main(command(study)) == 0
     assert len(started) == 2 * 2 * 4  # methods, splits, points
-    assert started[:2] == ["[1/16 SVM on UP, random, 50 %]", "[2/16 SVM on UP, random, 30 %]"]
+    assert started[:2] == ["[1/16 SVM on UP, random, 10 %]", "[2/16 SVM on UP, random, 20 %]"]
     _, points = read_points(study / "out" / "curves.json")
     by_place = {(p.method, p.split, p.name): p for p in points}
     labelled = np.bincount(toy_labels().ravel())[1:]
-    assert by_place["SVM", "random", "50 %"].train_pixels == [(labelled // 2).sum()] * 2
+    a_tenth = sum(training_count(pixels, 0.9, None) for pixels in labelled)
+    assert by_place["SVM", "random", "10 %"].train_pixels == [a_tenth] * 2
     assert by_place["SVM", "random", "5"].train_pixels == [5 * len(labelled)] * 2
     assert by_place["SSRN", "disjoint", "5"].oa == [0.5, 0.6]
     assert by_place["SSRN", "disjoint", "5"].environment["commit"] == "abc"
@@ -286,7 +288,7 @@ def test_learning_curves_from_start_to_end(varied, capsys):
 def test_a_point_is_shared_with_studies_that_do_not_vary(study, varied):
     folder, _ = varied
     points = {run.directory(study) for run in read_study(folder / "study.yaml").runs}
-    flags = "-i 2 --map none -vs 0.7"
+    flags = "-i 2 --map none -vs 0.8"
     other = STUDY | {"scenes": {"UP": None}, "flags": flags, "published": {}}
     (study / "other.yaml").write_text(yaml.safe_dump(other, sort_keys=False), "utf-8")
     assert {run.directory(study) for run in read_study(study / "other.yaml").runs} < points
