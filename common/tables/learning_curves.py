@@ -60,6 +60,8 @@ def curves_tables(name: str, points: Sequence[Point]) -> list[Table]:
 def curves_table(name: str, points: Sequence[Point]) -> Table:
     """Number of training pixels, OA and AA: a row for each point, columns for each method.
 
+    Methods of which nothing ran have no columns; a line below the table says why.
+
     Parameters
     ----------
     name : str
@@ -67,7 +69,8 @@ def curves_table(name: str, points: Sequence[Point]) -> Table:
     points : sequence of Point
         All of one scene.
     """
-    methods = list(dict.fromkeys(point.method for point in points))
+    ran = [point for point in points if not point.absent] or points
+    methods = list(dict.fromkeys(point.method for point in ran))
     places = list(dict.fromkeys((point.split, point.name) for point in points))
     by_place = {(point.split, point.name, point.method): point for point in points}
     with_split = any(split for split, _ in places)
@@ -85,8 +88,23 @@ def curves_table(name: str, points: Sequence[Point]) -> Table:
         header=header + [f"{method}, {FIGURES[f]}" for f in ("oa", "aa") for method in methods],
         rows=rows,
         align="l" * (len(header) - 1) + "r" * (1 + 2 * len(methods)),
-        notes=[f"Not run: {point.title}: {point.absent}" for point in points if point.absent],
+        notes=_not_run(points),
     )
+
+
+def _not_run(points: Sequence[Point]) -> list[str]:
+    """Say which points are missing and why: a line for each method and reason."""
+    missing: dict[tuple[str, str], list[Point]] = {}
+    for point in points:
+        if point.absent:
+            missing.setdefault((point.method, point.absent), []).append(point)
+    lines = []
+    for (method, reason), of_method in missing.items():
+        places = [", ".join(filter(None, (point.split, point.name))) for point in of_method]
+        if len(places) == sum(point.method == method for point in points):
+            places = []  # all there are
+        lines.append(f"Not run: {'; '.join([method, *places])}: {reason}.")
+    return lines
 
 
 def _range(counts: Sequence[int]) -> str:

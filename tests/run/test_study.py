@@ -276,13 +276,27 @@ def test_learning_curves_from_start_to_end(varied, capsys):
     assert by_place["SSRN", "disjoint", "5"].oa == [0.5, 0.6]
     assert by_place["SSRN", "disjoint", "5"].environment["commit"] == "abc"
     table = (study / "out" / "table.md").read_text("utf-8")
-    assert "- Not run: SSRN, disjoint, too many: --validation 9999: " in table
+    assert "- Not run: SVM; random, too many: --validation 9999: " in table
     for name in ("table.tex", "table.csv", "UP_curves.png", "UP_curves.pdf", "study.html"):
         assert (study / "out" / name).stat().st_size > 1000
 
     capsys.readouterr()
     assert main(command(study)) == 0  # what was refused is tried again, and nothing else
     assert capsys.readouterr().err.count("finished already") == len(started) - 8 == 12
+
+
+def test_tables_of_what_is_finished(varied):
+    study, started = varied
+    assert main(command(study)) == 0
+    _, points = read_points(study / "out" / "curves.json")
+    made = len(started)
+    (unfinished,) = {r.directory(study / "runs") for r in read_study(study / "study.yaml").runs[:1]}
+    (unfinished / "report.html").unlink()
+    assert main([*command(study), "--tables-only"]) == 0
+    assert len(started) == made
+    _, left = read_points(study / "out" / "curves.json")
+    assert [point.absent for point in left[:3]] == ["not finished", "", ""]
+    assert left[1:3] == points[1:3]
 
 
 def test_a_point_is_shared_with_studies_that_do_not_vary(study, varied):

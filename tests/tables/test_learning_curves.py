@@ -58,8 +58,17 @@ def test_a_row_for_each_point_and_a_line_for_what_was_not_run(points):
     ]
     assert table.rows[0][2:] == ["108", *["65.00 ± 5.00"] * 2, *["50.00 ± 0.00"] * 2]
     assert table.rows[5][2:] == ["990–1018", "65.00 ± 5.00", "not run", "50.00 ± 0.00", "not run"]
-    assert table.notes == ["Not run: SSRN, disjoint, 10 %: fields too small"]
+    assert table.notes == ["Not run: SSRN; disjoint, 10 %: fields too small."]
     assert len(table.align) == len(table.header) == len(table.rows[0])
+
+
+def test_a_method_that_did_not_run_at_all_has_a_line_and_no_columns(points):
+    missing = [
+        refused("CNN", split, n, "killed") for split in ("random", "disjoint") for n in PIXELS
+    ]
+    table = curves_table("Curves", points + missing)
+    assert table.header == curves_table("Curves", points).header
+    assert table.notes[1:] == ["Not run: CNN: killed."]
 
 
 def test_a_study_without_splits_has_no_column_of_them():
