@@ -27,24 +27,22 @@ WAIT = 1.0  # seconds between two looks at a run that another process is making
 STOPPED = (130, 143, -2, -9, -15)  # exit status of a run that was interrupted, or killed
 
 
-def carry_out(study: Study, runs: Path, out: Path, tables_only: bool = False) -> None:
-    """Make all runs that are not finished, then write the study's tables, figures and page.
-
-    With `tables_only` none is made, and those that are not finished are said to be missing.
-    """
-    out.mkdir(parents=True, exist_ok=True)
+def carry_out(study: Study, runs: Path, out: Path) -> None:
+    """Make all runs that are not finished, then write the study's tables, figures and page."""
     absent: dict[Run, str] = {}
     for number, run in enumerate(study.runs, 1):
         title = f"[{number}/{len(study.runs)} {run.title}]"
         if missing := missing_files(run.scene, data_directory(run.settings.data_dir)):
             absent[run] = f"{missing[0].name} missing"
-        elif tables_only:
-            if not finished_report(run.directory(runs), run.settings.iter):
-                absent[run] = "not finished"
         elif _is_finished(run, run.directory(runs), title):
             print(f"{title} finished already", file=sys.stderr)
         elif reason := _train(run, run.directory(runs), title):
             absent[run] = reason
+    write_results(study, runs, out, absent)
+
+
+def write_results(study: Study, runs: Path, out: Path, absent: dict[Run, str]) -> None:
+    """Write the study's tables, figures and page; `absent` says why runs gave nothing."""
     if study.varies:
         points = [_point(run, run.directory(runs), absent.get(run, "")) for run in study.runs]
         write_curves(out, study.name, points)
@@ -57,6 +55,15 @@ def carry_out(study: Study, runs: Path, out: Path, tables_only: bool = False) ->
             scenes.setdefault(run.scene, []).append(row)
         write_study(out, study.name, study.published, scenes)
     print(f"Results: {out}, to look at: study.html")
+
+
+def unfinished(study: Study, runs: Path) -> dict[Run, str]:
+    """Which runs are not finished, each with these words as the reason why it gives nothing."""
+    return {
+        run: "not finished"
+        for run in study.runs
+        if not finished_report(run.directory(runs), run.settings.iter)
+    }
 
 
 def _point(run: Run, directory: Path, absent: str) -> Point:
@@ -122,7 +129,6 @@ def main(arguments: list[str] | None = None) -> int:
     results = REPOSITORY / "results"
     parser.add_argument("--out", type=file_name, help="default: results/<name of the file>")
     parser.add_argument("--runs", type=file_name, help="of all studies; default: results/runs")
-
     only_help = "make no runs: write what those that are finished gave"
     parser.add_argument("--tables-only", action="store_true", help=only_help)
 
@@ -131,6 +137,11 @@ def main(arguments: list[str] | None = None) -> int:
         path = Path(flags.study)
         runs = Path(flags.runs) if flags.runs else results / "runs"
         out = Path(flags.out) if flags.out else results / path.stem
-        carry_out(read_study(path), runs.resolve(), out, flags.tables_only)
+        study, runs = read_study(path), runs.resolve()
+        out.mkdir(parents=True, exist_ok=True)  # now, not when all runs are made
+        if flags.tables_only:
+            write_results(study, runs, out, unfinished(study, runs))
+        else:
+            carry_out(study, runs, out)
 
     return run_program(parser.prog, work, f"; go on with: {typed_command()}")

@@ -60,7 +60,7 @@ def curves_tables(name: str, points: Sequence[Point]) -> list[Table]:
 def curves_table(name: str, points: Sequence[Point]) -> Table:
     """Number of training pixels, OA and AA: a row for each point, columns for each method.
 
-    Methods of which nothing ran have no columns; a line below the table says why.
+    Where nothing ran there is no row or column; a line below the table says why.
 
     Parameters
     ----------
@@ -70,8 +70,11 @@ def curves_table(name: str, points: Sequence[Point]) -> Table:
         All of one scene.
     """
     ran = [point for point in points if not point.absent] or points
-    methods = list(dict.fromkeys(point.method for point in ran))
-    places = list(dict.fromkeys((point.split, point.name) for point in points))
+    with_columns = {point.method for point in ran}
+    methods = dict.fromkeys(point.method for point in points if point.method in with_columns)
+    with_rows = {(point.split, point.name) for point in ran}
+    places = dict.fromkeys((point.split, point.name) for point in points)
+    places = [place for place in places if place in with_rows]
     by_place = {(point.split, point.name, point.method): point for point in points}
     with_split = any(split for split, _ in places)
     rows = []

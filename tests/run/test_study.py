@@ -236,7 +236,7 @@ def varied(tmp_path, toy_data, monkeypatch):
     """A study of learning curves, whose runs split the scene, and train nothing."""
     started = []
 
-    def split_only(run, directory, title):
+    def split_only(run, directory, title, *_):
         started.append(title)
         scene = load_scene(run.scene, run.settings.data_dir)
         try:

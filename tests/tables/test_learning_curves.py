@@ -68,7 +68,18 @@ def test_a_method_that_did_not_run_at_all_has_a_line_and_no_columns(points):
     ]
     table = curves_table("Curves", points + missing)
     assert table.header == curves_table("Curves", points).header
+    assert table.rows == curves_table("Curves", points).rows
     assert table.notes[1:] == ["Not run: CNN: killed."]
+
+
+def test_a_point_that_no_method_ran_at_has_no_row(points):
+    missing = [refused(method, "random", "10 %", "killed") for method in ("SVM", "SSRN")]
+    others = [p for p in points if (p.split, p.name) != ("random", "10 %")]
+    table = curves_table("Curves", others + missing)
+    assert ["random", "10 %"] not in [row[:2] for row in table.rows]
+    assert table.notes[1:] == [
+        f"Not run: {name}; random, 10 %: killed." for name in ("SVM", "SSRN")
+    ]
 
 
 def test_a_study_without_splits_has_no_column_of_them():
