@@ -58,7 +58,7 @@ def curves_figure(points: Sequence[Point]) -> Figure | None:
     )
     families, _ = families_for([*splits, *methods, *series])
     with matplotlib.rc_context(STYLE | {"font.family": families}):
-        figure = Figure(figsize=(7.2, 0.9 + 2.5 * len(splits)), layout="constrained")
+        figure = Figure(figsize=(7.2, 1.1 + 2.4 * len(splits)), layout="constrained")
         axes = figure.subplots(len(splits), 2, squeeze=False, sharex=True, sharey=True)
         for row, split in zip(axes, splits, strict=True):
             for axis, quantity in zip(row, ("oa", "aa"), strict=True):
@@ -70,7 +70,7 @@ def curves_figure(points: Sequence[Point]) -> Figure | None:
                         shown = [p for p in drawn if (p.split, p.method, p.series) == line]
                         _draw_line(axis, shown, quantity, style | _method_style(number))
         _label_axes(axes)
-        _add_legends(figure, axes[0, 0], methods, series)
+        _add_legends(figure, methods, series)
     return figure
 
 
@@ -94,9 +94,13 @@ def _series_styles(count: int) -> list[dict]:
 def _draw_line(axis: Axes, points: Sequence[Point], quantity: str, style: dict) -> None:
     """Join the means of one method's points, with a band of one standard deviation."""
     numbers = [(np.mean(p.train_pixels), *p.percent(quantity)) for p in points]
-    numbers = np.array(sorted(n for n in numbers if not np.isnan(n[1]))).reshape(-1, 3)
-    pixels, mean, std = numbers.T
+    numbers = sorted(n for n in numbers if not np.isnan(n[1]))
+    if not numbers:
+        return  # an empty line that is not clipped would confuse the layout
+    pixels, mean, std = np.array(numbers).T
     axis.plot(pixels, mean, clip_on=False, **style)  # a marker at 100 % is whole
+    if len(numbers) == 1:
+        axis.vlines(pixels, mean - std, mean + std, color=style["color"], alpha=0.5, lw=1)
     axis.fill_between(pixels, mean - std, mean + std, color=style["color"], alpha=0.15, lw=0)
 
 
@@ -119,17 +123,19 @@ def _label_axes(axes: np.ndarray) -> None:
         axis.set_ylabel("%")
 
 
-def _add_legends(figure: Figure, axis: Axes, methods: Sequence[str], series: Sequence[str]) -> None:
-    """Methods above the panels; series, where there are several, under the first panel's lines."""
+def _add_legends(figure: Figure, methods: Sequence[str], series: Sequence[str]) -> None:
+    """Methods above the panels; series, where there are several, below them."""
     handles = [
         Line2D([], [], label=method, **LINE, **_method_style(number))
         for number, method in enumerate(methods)
     ]
     across = max(1, min(len(handles), 80 // (max(map(len, methods)) + 6)))
-    figure.legend(handles=handles, loc="outside upper center", ncols=across, frameon=False)
+    style = {"frameon": False, "handlelength": 3}
+    figure.legend(handles=handles, loc="outside upper center", ncols=across, **style)
     if len(series) > 1:
         handles = [
-            Line2D([], [], label=name, color="#555555", marker="o", **style)
-            for name, style in zip(series, _series_styles(len(series)), strict=True)
+            Line2D([], [], label=name, color="#555555", marker="o", **line)
+            for name, line in zip(series, _series_styles(len(series)), strict=True)
         ]
-        axis.legend(handles=handles, loc="lower right", frameon=False, handlelength=3)
+        across = max(1, min(len(handles), 80 // (max(map(len, series)) + 6)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=across, **style)

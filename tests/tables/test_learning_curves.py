@@ -107,17 +107,23 @@ def test_lines_join_the_means_in_order_of_pixels_and_leave_out_what_was_not_run(
     band = figure.axes[2].collections[0].get_paths()[0].get_extents()
     assert (band.ymin, band.ymax) == (pytest.approx(60), pytest.approx(70))
     assert figure.axes[0].get_xscale() == "log"
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["SVM", "SSRN"]
-    series = figure.axes[0].get_legend()
-    assert [text.get_text() for text in series.get_texts()] == ["share", "number"]
+    named = [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+    assert named == [["SVM", "SSRN"], ["share", "number"]]
+
+
+@pytest.mark.parametrize("absent", [(), ("disjoint",)])
+def test_panels_fill_the_figure(points, absent):
+    figure = curves_figure([p for p in points if p.method == "SVM" or p.split not in absent])
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        assert axis.get_position().width > 0.4 and axis.get_position().height > 0.3
 
 
 def test_one_series_needs_no_legend_and_a_narrow_axis_has_numbers_all_the_same():
     shown = [point("SVM", "", "1 %", train_pixels=[n, n]) for n in (120, 140)]
     figure = curves_figure(shown)
     assert [axis.get_title("left") for axis in figure.axes] == ["OA", "AA"]
-    assert figure.axes[0].get_legend() is None
+    assert len(figure.legends) == 1
     low, high = figure.axes[0].get_xlim()
     assert sum(low <= tick <= high for tick in figure.axes[0].get_xticks()) >= 2
 
@@ -130,9 +136,7 @@ def test_a_score_that_is_undefined_is_left_out_of_the_line():
 def test_methods_keep_their_colour_where_one_of_them_has_no_result_on_a_split(points):
     without = [p for p in points if (p.method, p.split) != ("SVM", "disjoint")]
     disjoint = curves_figure(without).axes[2].lines
-    assert {to_hex(line.get_color()) for line in disjoint if len(line.get_xdata())} == {
-        METHOD_STYLES[1][0]
-    }
+    assert {to_hex(line.get_color()) for line in disjoint} == {METHOD_STYLES[1][0]}
 
 
 def test_points_are_read_as_they_were_written(points, tmp_path):
