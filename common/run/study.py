@@ -1,18 +1,6 @@
 """A paper's table and figure by one command: ``python -m common study FILE.yaml``.
 
-A study is a YAML file that names training scripts with their flags, and scenes::
-
-    name: The systems of the SSRN paper
-    flags: --map labelled            # of every run
-    scenes: {IN: -vs 0.8, UP: -vs 0.9}
-    methods:
-      SVM: baselines/SVM.py --input patch
-      SSRN: SSRN/SSRN.py --recipe authors
-    published:                       # OA, AA and kappa in per cent; null where there is none
-      source: where they are from
-      pixels: labelled               # all of them; without it, those tested on
-      IN: {SVM: [84.17, 70.51, 81.69]}
-
+A study is a YAML file that names training scripts with their flags, and scenes: see `study_file`.
 Every run is a process of its own, with results in a directory named after what it does: a run that
 is finished is not made again, one that was interrupted goes on, and studies share their runs.  With
 ``--cluster`` the runs are shared out among workers.
@@ -21,161 +9,39 @@ is finished is not made again, one that was interrupted goes on, and studies sha
 import argparse
 import contextlib
 import ctypes
-import dataclasses
-import hashlib
-import importlib
-import json
-import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from common.reporting.resume import WITHOUT_EFFECT, finished_report
-from common.run.cli import read_settings
+from common.reporting.resume import finished_report
 from common.run.cluster import opened
+from common.run.study_file import Run, Study, read_study
 from common.scenes.scene import data_directory, missing_files
-from common.settings import Settings
-from common.system.errors import InputError, OneLineParser, run_program
-from common.system.files import REPOSITORY, check_is_file, file_sha256, locked
+from common.system.errors import OneLineParser, run_program
+from common.system.files import REPOSITORY, locked
 from common.system.flags import file_name, workers_or_address
 from common.system.provenance import typed_command
-from common.tables.study_table import PIXELS, Published, Row, write_study
+from common.tables.curve_points import Point
+from common.tables.learning_curves import write_curves
+from common.tables.study_table import Row, write_study
 
-KEYS = ("name", "flags", "scenes", "methods", "published")
-LARGEST_FILE = 1 << 17  # bytes
 WAIT = 1.0  # seconds between two looks at a run that another process is making
 STOPPED = (130, 143, -2, -9, -15)  # exit status of a run that was interrupted, or killed
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training script on one scene."""
-
-    method: str
-    scene: str
-    script: str
-    flags: tuple[str, ...]
-    settings: Settings
-
-    def directory(self, runs: Path) -> Path:
-        """Where its results go: named after all that has an effect on them."""
-        flags = dataclasses.asdict(self.settings)
-        flags = {name: value for name, value in flags.items() if name not in WITHOUT_EFFECT}
-        if flags["start_from"] and Path(flags["start_from"]).is_file():
-            flags["start_from"] = file_sha256(Path(flags["start_from"]))
-        digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:12]
-        return runs / f"{self.settings.model}_{Path(self.scene).stem}_{digest}"
-
-
-@dataclass(frozen=True)
-class Study:
-    """What a study's file says; `figures`, the published ones, by scene and method."""
-
-    name: str
-    runs: tuple[Run, ...]
-    figures: dict[str, dict[str, tuple]]
-    published: Published
-
-
-def read_study(path: Path) -> Study:
-    """Read a study's file; raises InputError where it says what cannot be run."""
-    check_is_file(path, largest=LARGEST_FILE)
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not {"scenes", "methods"} <= content.keys():
-        raise InputError(f"{path}: must hold 'scenes: …' and 'methods: …'")
-    if unknown := [key for key in content if key not in KEYS]:
-        raise InputError(f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(KEYS)}")
-    scenes, methods = content["scenes"], content["methods"]
-    for key, entry in (("scenes", scenes), ("methods", methods)):
-        if not isinstance(entry, dict) or not entry:
-            raise InputError(f"{path}: '{key}' must hold lines 'name: flags'")
-    entries = content.get("published") or {}
-    if not isinstance(entries, dict):
-        raise InputError(f"{path}: 'published' must hold scenes, and 'source: …'")
-    pixels = entries.get("pixels", "test")
-    if pixels not in PIXELS:
-        raise InputError(f"{path}: 'pixels' of 'published' must be {' or '.join(PIXELS)}")
-    runs = tuple(
-        _run(path, method, str(command), str(scene), f"{content.get('flags') or ''} {flags or ''}")
-        for scene, flags in scenes.items()
-        for method, command in methods.items()
-    )
-    figures = _published(path, entries, runs)
-    published = Published(str(entries.get("source", "")), pixels)
-    return Study(str(content.get("name") or path.stem), runs, figures, published)
-
-
-def _run(path: Path, method: str, command: str, scene: str, flags: str) -> Run:
-    """Read one run's flags as its script does."""
-    try:
-        words, given = shlex.split(command), shlex.split(flags)
-    except ValueError as error:  # a quote that is not closed
-        raise InputError(f"{path}: {method}: {command} {flags}: {error}") from error
-    script, *own = words or [""]
-    file = REPOSITORY / script
-    module = script.removesuffix(".py").replace("/", ".")
-    if not file.is_file() or not script.endswith(".py"):
-        raise InputError(f"{path}: {method}: {script}: no training script of this repository")
-    if scene.endswith((".yaml", ".yml")):
-        scene = str(path.parent / scene)
-    given = ("-d", scene, *given, *own)
-    defaults = getattr(importlib.import_module(module), "DEFAULTS", None)
-    if defaults is None:
-        raise InputError(f"{path}: {method}: {script}: trains nothing")
-    try:
-        settings = read_settings(defaults, list(given))
-    except InputError as error:
-        raise InputError(f"{path}: {method} on {scene}: {error}") from error
-    if settings.out or settings.weights or settings.cluster:
-        raise InputError(
-            f"{path}: {method}: leave --out, --weights and --cluster out; a study says them"
-        )
-    return Run(method, scene, script, given, settings)
-
-
-def _published(path: Path, entries: dict, runs: tuple[Run, ...]) -> dict[str, dict[str, tuple]]:
-    """Check the published figures: three numbers, or null, for methods and scenes that are run."""
-    known = {(run.scene, run.method) for run in runs}
-    found: dict[str, dict[str, tuple]] = {}
-    for scene, methods in entries.items():
-        if scene in ("source", "pixels"):
-            continue
-        if not isinstance(methods, dict):
-            raise InputError(f"{path}: 'published' must hold methods for {scene}")
-        for method, figures in methods.items():
-            if (scene, method) not in known:
-                raise InputError(f"{path}: 'published' has {method} on {scene}, which is not run")
-            three = isinstance(figures, list) and len(figures) == 3
-            if not three or not all(isinstance(f, int | float | None) for f in figures):
-                raise InputError(f"{path}: published figures of {method} on {scene} must be three")
-            found.setdefault(scene, {})[method] = tuple(figures)
-    return found
-
-
 def carry_out(study: Study, runs: Path, out: Path, where: str | None = None) -> None:
-    """Make all runs that are not finished, and write the study's tables after the last.
+    """Make all runs that are not finished, then write the study's tables, figures and page.
 
     `where` is what ``--cluster`` says.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    titles = [
-        f"[{number}/{len(study.runs)} {run.method} on {run.scene}]"
-        for number, run in enumerate(study.runs, 1)
-    ]
-    calls = [
-        (title, (run, run.directory(runs), title))
-        for title, run in zip(titles, study.runs, strict=True)
-    ]
+    calls = []
+    for number, run in enumerate(study.runs, 1):
+        title = f"[{number}/{len(study.runs)} {run.title}]"
+        calls.append((title, (run, run.directory(runs), title)))
     with opened(where) as cluster, contextlib.ExitStack() as stack:
         if cluster is None:
             reasons = (make(*arguments) for _, arguments in calls)
@@ -183,18 +49,9 @@ def carry_out(study: Study, runs: Path, out: Path, where: str | None = None) -> 
             runs.mkdir(parents=True, exist_ok=True)
             stack.enter_context(cluster.sharing([], runs))
             reasons = cluster.results(make_on_worker, calls)
-        absent = {
-            (run.scene, run.method): reason for run, reason in zip(study.runs, reasons, strict=True)
-        }
-    scenes: dict[str, list[Row]] = {}
-    for run in study.runs:
-        figures = study.figures.get(run.scene, {}).get(run.method, (None, None, None))
-        command = shlex.join([run.script, *run.flags])
-        reason = absent[run.scene, run.method]
-        row = Row(run.method, command, run.directory(runs), reason, figures)
-        scenes.setdefault(run.scene, []).append(row)
-    write_study(out, study.name, study.published, scenes)
-    print(f"Results: {out}, to look at: study.html")
+        found = zip(study.runs, reasons, strict=True)
+        absent = {run: reason for run, reason in found if reason}
+    write_results(study, runs, out, absent)
 
 
 def make(run: Run, directory: Path, title: str, end_with_parent: bool = False) -> str:
@@ -213,6 +70,39 @@ def make(run: Run, directory: Path, title: str, end_with_parent: bool = False) -
 def make_on_worker(run: Run, directory: Path, title: str) -> str:
     """The same as a cluster's task: neither outlives the other."""
     return make(run, directory, title, end_with_parent=True)
+
+
+def write_results(study: Study, runs: Path, out: Path, absent: dict[Run, str]) -> None:
+    """Write the study's tables, figures and page; `absent` says why runs gave nothing."""
+    if study.varies:
+        points = [_point(run, run.directory(runs), absent.get(run, "")) for run in study.runs]
+        write_curves(out, study.name, points)
+    else:
+        scenes: dict[str, list[Row]] = {}
+        for run in study.runs:
+            figures = study.figures.get(run.scene, {}).get(run.method, (None, None, None))
+            reason = absent.get(run, "")
+            row = Row(run.method, run.command(), run.directory(runs), reason, figures)
+            scenes.setdefault(run.scene, []).append(row)
+        write_study(out, study.name, study.published, scenes)
+    print(f"Results: {out}, to look at: study.html")
+
+
+def unfinished(study: Study, runs: Path) -> dict[Run, str]:
+    """Which runs are not finished, each with these words as the reason why it gives nothing."""
+    return {
+        run: "not finished"
+        for run in study.runs
+        if not finished_report(run.directory(runs), run.settings.iter)
+    }
+
+
+def _point(run: Run, directory: Path, absent: str) -> Point:
+    """One point of the learning curves, with what its run gave."""
+    split, series, name, _ = run.varied
+    scene = Path(run.scene).stem
+    point = Point(scene, run.method, split, series, name, run.command(), absent)
+    return point if absent else point.with_results(directory)
 
 
 def _is_finished(run: Run, directory: Path, title: str) -> bool:
@@ -236,7 +126,7 @@ def _train(run: Run, directory: Path, title: str, end_with_parent: bool) -> str:
     """Run a training script; return why it gave nothing, or nothing."""
     command = [sys.executable, str(REPOSITORY / run.script), *run.flags]
     command += ["--out", str(directory), "--resume"]
-    print(f"{title} python {shlex.join([run.script, *run.flags])}", file=sys.stderr, flush=True)
+    print(f"{title} python {run.command()}", file=sys.stderr, flush=True)
     with subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -285,12 +175,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=file_name, help="of all studies; default: results/runs")
     cluster_help = "so many runs at a time, or one on each worker of a Dask scheduler, tcp://…"
     parser.add_argument("--cluster", type=workers_or_address, metavar="N", help=cluster_help)
+    only_help = "make no runs: write what those that are finished gave"
+    parser.add_argument("--tables-only", action="store_true", help=only_help)
 
     def work() -> None:
         flags = parser.parse_args(arguments)
         path = Path(flags.study)
         runs = Path(flags.runs) if flags.runs else results / "runs"
         out = Path(flags.out) if flags.out else results / path.stem
-        carry_out(read_study(path), runs.resolve(), out, flags.cluster)
+        study, runs = read_study(path), runs.resolve()
+        out.mkdir(parents=True, exist_ok=True)  # now, not when all runs are made
+        if flags.tables_only:
+            write_results(study, runs, out, unfinished(study, runs))
+        else:
+            carry_out(study, runs, out, flags.cluster)
 
     return run_program(parser.prog, work, f"; go on with: {typed_command()}")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -66,6 +67,15 @@ class Published:
     pixels: str = "test"
 
 
+class Picture(NamedTuple):
+    """A figure of the page: its heading, a line below that, its alternative text, and a PNG."""
+
+    title: str
+    text: str
+    alt: str
+    png: bytes
+
+
 def write_study(out: Path, name: str, published: Published, scenes: dict[str, list[Row]]) -> None:
     """Write what came of a study: ``table.md``, ``.tex``, ``.csv``, figures and ``study.html``.
 
@@ -85,18 +95,22 @@ def write_study(out: Path, name: str, published: Published, scenes: dict[str, li
         if done := [row for row in rows if not row.absent]:
             methods = _methods(done)
             tables += method_tables(methods)
-            write_file(out / f"{scene}_classes.csv", accuracies_csv(methods))
+            write_file(out / f"{Path(scene).stem}_classes.csv", accuracies_csv(methods))
     write_file(out / "table.md", markdown(tables))
     write_file(out / "table.tex", latex(tables))
     write_file(out / "table.csv", comparison_csv(scenes, published.pixels))
-    figures = {}
+    pictures = []
     for scene, rows in scenes.items():
         maps = encoded_maps({row.method: row.directory for row in rows if not row.absent})
+        stem = Path(scene).stem
         for kind, content in maps.items():
-            write_file(out / f"{scene}_maps.{kind}", content)
+            write_file(out / f"{stem}_maps.{kind}", content)
         if maps:
-            figures[scene] = maps["png"]
-    write_file(out / "study.html", page(name, published.source, tables, figures, scenes))
+            text = "The first iteration's, with its OA on the test pixels."
+            alt = f"Maps of {stem}, one for each method"
+            pictures.append(Picture(f"Maps of {stem}", text, alt, maps["png"]))
+    commands = [(row.method, row.command) for rows in scenes.values() for row in rows]
+    write_file(out / "study.html", page(name, published.source, tables, pictures, commands))
 
 
 def _methods(rows: Sequence[Row]) -> list:
@@ -186,10 +200,10 @@ def page(
     name: str,
     source: str,
     tables: Sequence[Table],
-    figures: dict[str, bytes],
-    scenes: dict[str, list[Row]],
+    pictures: Sequence[Picture],
+    commands: Sequence[tuple[str, str]],
 ) -> str:
-    """Return the study as one self-contained page of HTML."""
+    """Return the study as one self-contained page of HTML; `commands` by what they run."""
     import jinja2
 
     template = jinja2.Template(
@@ -202,6 +216,6 @@ def page(
         name=name,
         source=source,
         tables=tables,
-        figures={scene: base64.b64encode(png).decode() for scene, png in figures.items()},
-        commands=[(row.method, row.command) for rows in scenes.values() for row in rows],
+        pictures=[p._replace(png=base64.b64encode(p.png).decode()) for p in pictures],
+        commands=commands,
     )

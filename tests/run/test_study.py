@@ -16,10 +16,22 @@ import yaml
 
 from common.reporting.read_results import read_outcome
 from common.run.study import main, read_study
+from common.samples.make_splits import make_splits
+from common.samples.random_split import training_count
+from common.scenes.scene import load_scene
 from common.scenes.scene_file import describe
+from common.system.errors import InputError
 from common.system.files import REPOSITORY, locked
+from common.tables.curve_points import read_points
 from common.tables.study_figure import maps_figure
-from common.tables.study_table import Published, Row, comparison_table, scores_of_maps
+from common.tables.study_table import (
+    FIGURES,
+    Published,
+    Row,
+    comparison_table,
+    scores_of_maps,
+)
+from tests.conftest import toy_labels
 from tests.tables.test_paper_table import LABELS, change_report, write_results
 
 QUICK = "-e 1 -k 4 -p 2 --precision fp32"
@@ -207,6 +219,95 @@ def test_a_run_is_another_where_its_initial_weights_are(tmp_path, monkeypatch):
     assert len(found) == 3
 
 
+VARY = {
+    "flags": "-i 2 --map none",
+    "splits": {"random": "--split random", "disjoint": "--split disjoint"},
+    "vary": {
+        "share": {"10 %": "-vs 0.9", "20 %": "-vs 0.8"},
+        "number": {5: "--per-class 5", "too many": "--per-class 5 --validation 9999"},
+    },
+    "scenes": {"UP": None},
+    "methods": {"SVM": "baselines/SVM.py", "SSRN": f"SSRN/SSRN.py {QUICK}"},
+}
+
+
+@pytest.fixture
+def varied(tmp_path, toy_data, monkeypatch):
+    """A study of learning curves, whose runs split the scene, and train nothing."""
+    started = []
+
+    def split_only(run, directory, title, *_):
+        started.append(title)
+        scene = load_scene(run.scene, run.settings.data_dir)
+        try:
+            splits = make_splits(scene, run.settings)
+        except InputError as error:
+            return str(error)
+        counts = [np.bincount(scene.labels.flat[s.train])[1:].tolist() for s in splits]
+        directory.mkdir(parents=True)
+        report = {
+            "split": {"train_per_class": counts},
+            "environment": {"commit": "abc", "python": "3.11"},
+            "test_seconds": [1.0] * len(splits),
+            "train_seconds": [1.0] * len(splits),
+        }
+        report |= {figure: [0.5 + 0.1 * n for n in range(len(splits))] for figure in FIGURES}
+        (directory / "report.json").write_text(json.dumps(report), "utf-8")
+        (directory / "report.html").touch()
+        return ""
+
+    monkeypatch.setattr("common.run.study._train", split_only)
+    content = VARY | {"flags": f"{VARY['flags']} --data-dir {toy_data}"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    return tmp_path, started
+
+
+def test_learning_curves_from_start_to_end(varied, capsys):
+    study, started = varied
+    assert main(command(study)) == 0
+    assert len(started) == 2 * 2 * 4  # methods, splits, points
+    assert started[:2] == ["[1/16 SVM on UP, random, 10 %]", "[2/16 SVM on UP, random, 20 %]"]
+    _, points = read_points(study / "out" / "curves.json")
+    by_place = {(p.method, p.split, p.name): p for p in points}
+    labelled = np.bincount(toy_labels().ravel())[1:]
+    a_tenth = sum(training_count(pixels, 0.9, None) for pixels in labelled)
+    assert by_place["SVM", "random", "10 %"].train_pixels == [a_tenth] * 2
+    assert by_place["SVM", "random", "5"].train_pixels == [5 * len(labelled)] * 2
+    assert by_place["SSRN", "disjoint", "5"].oa == [0.5, 0.6]
+    assert by_place["SSRN", "disjoint", "5"].environment["commit"] == "abc"
+    table = (study / "out" / "table.md").read_text("utf-8")
+    assert "- Not run: SVM; random, too many: --validation 9999: " in table
+    for name in ("table.tex", "table.csv", "UP_curves.png", "UP_curves.pdf", "study.html"):
+        assert (study / "out" / name).stat().st_size > 1000
+
+    capsys.readouterr()
+    assert main(command(study)) == 0  # what was refused is tried again, and nothing else
+    assert capsys.readouterr().err.count("finished already") == len(started) - 8 == 12
+
+
+def test_tables_of_what_is_finished(varied):
+    study, started = varied
+    assert main(command(study)) == 0
+    _, points = read_points(study / "out" / "curves.json")
+    made = len(started)
+    (unfinished,) = {r.directory(study / "runs") for r in read_study(study / "study.yaml").runs[:1]}
+    (unfinished / "report.html").unlink()
+    assert main([*command(study), "--tables-only"]) == 0
+    assert len(started) == made
+    _, left = read_points(study / "out" / "curves.json")
+    assert [point.absent for point in left[:3]] == ["not finished", "", ""]
+    assert left[1:3] == points[1:3]
+
+
+def test_a_point_is_shared_with_studies_that_do_not_vary(study, varied):
+    folder, _ = varied
+    points = {run.directory(study) for run in read_study(folder / "study.yaml").runs}
+    flags = "-i 2 --map none -vs 0.8"
+    other = STUDY | {"scenes": {"UP": None}, "flags": flags, "published": {}}
+    (study / "other.yaml").write_text(yaml.safe_dump(other, sort_keys=False), "utf-8")
+    assert {run.directory(study) for run in read_study(study / "other.yaml").runs} < points
+
+
 @pytest.mark.parametrize(
     "path", sorted((REPOSITORY / "studies").glob("*.yaml")), ids=lambda p: p.name
 )
@@ -234,11 +335,34 @@ def test_studies_of_this_repository_can_be_run(path):
         ({"published": {"UP": {"CNN": [1, 2, 3]}}}, "'published' has CNN on UP, which is not run"),
         ({"published": {"UP": {"SVM": [1, 2]}}}, "figures of SVM on UP must be three"),
         ({"scene": {}}, "unknown key 'scene'; the keys are"),
+        ({"vary": {"1 %": "-vs 0.99"}}, "'published' does not go with 'vary'; leave one out"),
+        ({"splits": {"random": ""}}, "'splits' goes with 'vary' only"),
     ],
 )
 def test_a_wrong_study_is_one_line(change, line, tmp_path, capsys):
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(STUDY | change, sort_keys=False), "utf-8")
+    assert main([str(path)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"python -m common study: error: {path}: ")
+    assert line in said
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"vary": None}, "'vary' must hold lines 'name: flags', or series of such lines"),
+        ({"vary": {}}, "'vary' must hold lines 'name: flags', or series of such lines"),
+        ({"vary": {"a": {"1 %": ""}, "b": "-vs 0.9"}}, "'vary' must hold lines"),
+        ({"vary": {"a": {"1": ""}, "b": {1: ""}}}, "'vary' has '1' twice"),
+        ({"splits": ["random"]}, "'splits' must hold lines 'name: flags'"),
+        ({"vary": {"all": "-vs 2"}}, "SVM on UP, random, all: argument -vs"),
+        ({"flags": "-vs 0.9", "vary": {"5": "--per-class 5"}}, "--per-class and -vs both say"),
+    ],
+)
+def test_wrong_learning_curves_are_one_line(change, line, tmp_path, capsys):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(VARY | change, sort_keys=False), "utf-8")
     assert main([str(path)]) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"python -m common study: error: {path}: ")
