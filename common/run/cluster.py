@@ -42,6 +42,8 @@ ANSWER = 10  # seconds within which a scheduler must answer
 LOOK = 5  # seconds between two looks at whether there are workers
 LARGEST_READ = 1 << 30  # bytes of a file that is read to see whether it is the same
 LOOPBACK = "127.0.0.1"
+# Ctrl-C reaches all processes of a terminal; workers end when the process that started them does.
+UNINTERRUPTED = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PACKAGES = ("torch", "numpy", "scipy", "numba", "scikit-learn")
 
@@ -280,6 +282,7 @@ def _local(number: int) -> Iterator[Any]:
     protocol = "tls://" if security.require_encryption else "tcp://"
     of_both = {"host": LOOPBACK, "protocol": protocol, "security": security}
     of_worker = of_both | {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL + 1}
+    of_worker |= {"preload": [UNINTERRUPTED]}
     of_scheduler = of_both | {"dashboard": True, "dashboard_address": f"{LOOPBACK}:8787"}
     gpus = _visible_gpus(torch.cuda.device_count())
     workers = {
