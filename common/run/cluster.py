@@ -9,6 +9,7 @@ is checked: it must have the same versions, compute with as many threads as the 
 same files and the folder of results.
 """
 
+import asyncio
 import contextlib
 import functools
 import importlib
@@ -249,6 +250,8 @@ def opened(where: str | None) -> Iterator[Cluster | None]:
         stack.enter_context(_silenced())
         address = stack.enter_context(_local(int(where))) if where.isdigit() else where
         try:
+            if address is where:
+                asyncio.run(_answers(where))
             client = distributed.Client(address, timeout=ANSWER, set_as_default=False)
         except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -263,6 +266,14 @@ def opened(where: str | None) -> Iterator[Cluster | None]:
             if client.status == "running":
                 with contextlib.suppress(Exception):  # the scheduler may be about to go
                     client.run(_forget)
+
+
+async def _answers(address: str) -> None:
+    """Raise an error unless a scheduler answers: a client that finds none does not end quietly."""
+    from distributed import Security, connect
+
+    options = Security().get_connection_args("client")
+    (await connect(address, timeout=ANSWER, **options)).abort()
 
 
 @contextlib.contextmanager
