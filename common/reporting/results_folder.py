@@ -4,7 +4,9 @@ import contextlib
 import io
 import itertools
 import math
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +56,7 @@ RUN_FILES = (
     "probabilities.img",
     "attention.npz",
 )
+WAIT = 1.0  # seconds between two looks at a directory that another worker writes to
 FIGURES = ("learning_curves", "confusion", "maps", "attention")
 
 
@@ -74,9 +77,9 @@ def output_directory(settings: Settings) -> Path:
         if settings.overwrite or settings.weights:
             other = "--overwrite" if settings.overwrite else "--weights"
             raise InputError(f"--resume and {other} do not go together; leave one out")
-    time = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    started = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     scene = Path(settings.dataset).stem[:60]  # a name may have 255 bytes in all
-    default = REPOSITORY / "results" / f"{settings.model}_{scene}_{time}"
+    default = REPOSITORY / "results" / f"{settings.model}_{scene}_{started}"
     out = default if settings.out is None else Path(settings.out)
     anew = settings.out is not None and not (settings.overwrite or settings.resume)
     if anew and out.is_dir() and any(out.iterdir()):
@@ -162,6 +165,21 @@ def sole_writer(out: Path, numbered: bool = False) -> Iterator[Path]:
         raise InputError(
             f"--out {out}: cannot be written ({reason}); what is there is whole"
         ) from error
+
+
+@contextlib.contextmanager
+def sole_worker(run: Path) -> Iterator[None]:
+    """Keep other workers of a cluster from an iteration's directory; wait for one that is there."""
+    told = False
+    while True:
+        with locked(run / ".lock") as alone:
+            if alone:
+                yield
+                return
+        if not told:
+            print(f"{run}: waits for a worker that was cut off and still writes", file=sys.stderr)
+        told = True
+        time.sleep(WAIT)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ is checked: it must have the same versions, compute with as many threads as the 
 same files and the folder of results.
 """
 
+import asyncio
 import contextlib
 import functools
 import importlib
@@ -41,6 +42,8 @@ ANSWER = 10  # seconds within which a scheduler must answer
 LOOK = 5  # seconds between two looks at whether there are workers
 LARGEST_READ = 1 << 30  # bytes of a file that is read to see whether it is the same
 LOOPBACK = "127.0.0.1"
+# Ctrl-C reaches all processes of a terminal; workers end when the process that started them does.
+UNINTERRUPTED = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PACKAGES = ("torch", "numpy", "scipy", "numba", "scikit-learn")
 
@@ -246,6 +249,8 @@ def opened(where: str | None) -> Iterator[Cluster | None]:
         stack.enter_context(_silenced())
         address = stack.enter_context(_local(int(where))) if where.isdigit() else where
         try:
+            if address is where:
+                asyncio.run(_answers(where))
             client = distributed.Client(address, timeout=ANSWER, set_as_default=False)
         except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -260,6 +265,14 @@ def opened(where: str | None) -> Iterator[Cluster | None]:
             if client.status == "running":
                 with contextlib.suppress(Exception):  # the scheduler may be about to go
                     client.run(_forget)
+
+
+async def _answers(address: str) -> None:
+    """Raise an error unless a scheduler answers: a client that finds none does not end quietly."""
+    from distributed import Security, connect
+
+    options = Security().get_connection_args("client")
+    (await connect(address, timeout=ANSWER, **options)).abort()
 
 
 @contextlib.contextmanager
@@ -279,6 +292,7 @@ def _local(number: int) -> Iterator[Any]:
     protocol = "tls://" if security.require_encryption else "tcp://"
     of_both = {"host": LOOPBACK, "protocol": protocol, "security": security}
     of_worker = of_both | {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL + 1}
+    of_worker |= {"preload": [UNINTERRUPTED]}
     of_scheduler = of_both | {"dashboard": True, "dashboard_address": f"{LOOPBACK}:8787"}
     gpus = _visible_gpus(torch.cuda.device_count())
     workers = {

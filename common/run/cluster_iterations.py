@@ -8,7 +8,6 @@ scheduler may not know for a while that its iteration is another's now.
 import contextlib
 import socket
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from torch import nn
 
 from common.reporting.report import Iteration
+from common.reporting.results_folder import sole_worker
 from common.reporting.resume import read_finished, run_identity, write_finished
 from common.run.cluster import Cluster, Model, check_still_wanted, kept, opened
 from common.run.experiment import tested
@@ -23,11 +23,9 @@ from common.scenes.files_of_scene import files_of_scene
 from common.scenes.scene import Scene, load_scene
 from common.settings import Settings
 from common.system.errors import InputError
-from common.system.files import locked, remove_unfinished
+from common.system.files import remove_unfinished
 from common.system.memory import keep_freed_memory
 from common.training.classifier import Classifier, Cost, Task
-
-WAIT = 1.0  # seconds between two looks at a directory that another worker writes to
 
 
 class Job(NamedTuple):
@@ -92,7 +90,7 @@ def iteration(job: Job, task: Task, identity: dict, processor: str) -> Iteration
     if (own_processor := classifier.environment["device_name"]) != processor:
         print(f"note: on {own_processor}, not {processor}: its bits may differ", file=sys.stderr)
     directory = task.directory
-    with _alone(directory):
+    with sole_worker(directory):
         remove_unfinished(directory)
         if (finished := read_finished(directory, task.split)) is not None:
             return finished
@@ -115,18 +113,3 @@ def _prepared(job: Job) -> tuple[Scene, Classifier]:
     from common.training.network_classifier import NetworkClassifier
 
     return scene, NetworkClassifier(model, settings, scene)
-
-
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Wait until no other worker writes to a directory, and keep others from it."""
-    told = False
-    while True:
-        with locked(directory / ".lock") as alone:
-            if alone:
-                yield
-                return
-        if not told:
-            print("waits for a worker that was cut off and still writes", file=sys.stderr)
-        told = True
-        time.sleep(WAIT)

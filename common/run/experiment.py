@@ -19,6 +19,7 @@ from common.reporting.results_folder import (
     map_files,
     output_directory,
     prepare_output,
+    sole_worker,
     sole_writer,
     write_array,
     write_arrays,
@@ -81,6 +82,12 @@ class InThisProcess:
 
     def iterations(self, tasks: Sequence[Task]) -> Iterator[Iteration]:
         """See `Workplace`."""
+        for task in tasks:
+            if (
+                task.directory / ".lock"
+            ).exists():  # of a cluster's worker, which may still be there
+                with sole_worker(task.directory):
+                    pass
         for task, trained in zip(tasks, self.classifier.fit(tasks), strict=True):
             finished = tested(self.scene, trained, task, self.settings, self.environment)
             write_finished(task.directory, finished)

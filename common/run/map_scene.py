@@ -143,7 +143,8 @@ def evaluate(
         than the network was trained on.
     """
     keep_freed_memory()
-    out, use = output_directory(settings), read_use(network, settings)
+    use = read_use(network, settings)
+    out = output_directory(settings)
     with contextlib.ExitStack() as stack:
         if settings.cluster is None:
             workplace = InThisProcess(network, use)

@@ -330,7 +330,10 @@ def test_studies_of_this_repository_can_be_run(path):
         ({"published": {"pixels": "all"}}, "'pixels' of 'published' must be test or labelled"),
         ({"methods": {"X": "X/X.py"}}, "X: X/X.py: no training script of this repository"),
         ({"methods": {"SSRN": "SSRN/SSRN.py -vs 2"}}, "SSRN on UP: argument -vs"),
-        ({"methods": {"SSRN": "SSRN/SSRN.py --out x"}}, "SSRN: leave --out and --weights out"),
+        (
+            {"methods": {"SSRN": "SSRN/SSRN.py --out x"}},
+            "SSRN: leave --out, --weights and --cluster out",
+        ),
         ({"methods": {}}, "'methods' must hold lines 'name: flags'"),
         ({"published": {"UP": {"CNN": [1, 2, 3]}}}, "'published' has CNN on UP, which is not run"),
         ({"published": {"UP": {"SVM": [1, 2]}}}, "figures of SVM on UP must be three"),
