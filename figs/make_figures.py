@@ -15,11 +15,14 @@ from common.reporting.map_figures import maps
 from common.reporting.read_results import read_outcome
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import write_file
+from common.tables.curve_points import read_points
+from common.tables.curves_figure import encoded_curves
 from figs.architectures import draw_network
 from figs.blocks import draw_efr, draw_kernel_attention
 from SSRN.SSRN import SSRN
 
 PATCH, CLASSES = (7, 7, 200), 16  # Indian Pines: rows, cols, bands
+CURVES = ROOT / "results" / "published" / "learning_curves.json"
 RESULTS = ROOT / "results" / "published" / "IN_A2S2KResNet_paper"
 
 
@@ -31,6 +34,13 @@ def result_maps(picture: Path) -> None:
         raise InputError(f"{RESULTS}: no false_color.png, which the picture shows")
     figure = maps(outcome, shown)
     write_file(picture, encoded(figure, "png", {"Software": None}))
+
+
+def learning_curves(folder: Path) -> None:
+    """Draw accuracies against the number of training pixels, as PNG and as PDF, for a paper."""
+    _, points = read_points(CURVES)
+    for kind, content in encoded_curves(points).items():
+        write_file(folder / f"learning_curves.{kind}", content)
 
 
 def diagrams(folder: Path) -> None:
@@ -51,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> None:
         parser.parse_args(arguments)
         result_maps(ROOT / "figs" / "IN_maps.png")
+        learning_curves(ROOT / "figs")
         diagrams(ROOT / "figs")
 
     return run_program(parser.prog, work, interrupted="")

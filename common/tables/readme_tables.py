@@ -17,6 +17,8 @@ from common.reporting.report_text import report_text, split_count
 from common.settings import Settings
 from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import REPOSITORY, check_is_file, write_file
+from common.tables.curve_points import read_points
+from common.tables.learning_curves import curves_tables
 from common.tables.study_table import Published, Row, comparison_table
 from common.tables.table_formats import markdown
 
@@ -24,6 +26,7 @@ FILES = {  # the file that holds each table, or passage with figures
     "headline": "README.md",
     "warning": "README.md",
     "results": "docs/results.md",
+    "learning curves": "docs/results.md",
     "splits": "docs/splits.md",
     "compared": "docs/compared-systems.md",
     "speed": "docs/speed.md",
@@ -308,13 +311,15 @@ def made_tables(reports: dict[str, dict]) -> dict[str, str]:
     compared = speed.parent / "compared" / "comparison.md"
     with_avx2 = speed.parent / "avx2" / "comparison.md"
     measured = json.loads(speed.with_suffix(".json").read_text("utf-8"))
-    faults = REPOSITORY / "results" / "published" / "reliability.json"
+    published = REPOSITORY / "results" / "published"
+    faults, curves = published / "reliability.json", published / "learning_curves.json"
     return {
         "headline": f"{headline_table(reports)}\n\n{training_times(measured)}",
         "warning": warning(reports),
         "results": results_table(reports),
+        "learning curves": markdown(curves_tables(*read_points(curves))).strip(),
         "splits": splits_table(reports),
-        "compared": compared_tables(REPOSITORY / "results" / "published"),
+        "compared": compared_tables(published),
         "speed": speed.read_text("utf-8").strip(),
         "speed with AVX2": with_avx2.read_text("utf-8").strip(),
         "speed of the compared": compared.read_text("utf-8").strip(),
