@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         settings = Settings(model="SSRN", **vars(parser.parse_args(arguments)))
-        check_device(settings.device)
+        check_device(settings.device, here=True)
         check_is_file(Path(settings.weights))
         describe_files(settings.dataset, settings.data_dir)
         with told_if_memory_is_short():

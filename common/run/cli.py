@@ -173,18 +173,13 @@ def read_settings(defaults: Settings, arguments: list[str] | None) -> Settings:
         raise InputError("--probabilities: --map none maps no pixel; use --map labelled or all")
     if defaults.recipe is not None:
         check_recipe(settings)
-        check_device(settings.device)
-        _check_device_there(settings)
+        _check_device(settings)
     return settings
 
 
-def _check_device_there(settings: Settings) -> None:
+def _check_device(settings: Settings) -> None:
     """Raise InputError where there is no such device, as far as this machine can tell."""
-    on_this_machine = settings.cluster is None or settings.cluster.isdigit()
-    if on_this_machine and settings.device.startswith("cuda"):
-        from common.system.device import choose_device  # PyTorch knows which there are
-
-        choose_device(settings.device)
+    check_device(settings.device, here=settings.cluster is None or settings.cluster.isdigit())
     if settings.cluster is not None and ":" in settings.device:
         raise InputError(
             f"--device {settings.device}: with --cluster every worker has a GPU of its own; use "

@@ -93,7 +93,11 @@ def file_name(text: str) -> str:
     return text
 
 
-def check_device(name: str) -> None:
-    """Raise InputError unless ``--device`` may name a device so, be there such a one or not."""
+def check_device(name: str, here: bool = False) -> None:
+    """Raise InputError unless ``--device`` may name a device so; `here`: there is such a one."""
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name):
         raise InputError(f"--device {name}: unknown device; use auto, cpu, cuda or cuda:N")
+    if here and name.startswith("cuda"):
+        from common.system.device import choose_device  # PyTorch, which is large, knows of GPUs
+
+        choose_device(name)

@@ -67,12 +67,16 @@ def test_readme_shows_it_in_a_few_lines(toy_in, monkeypatch, capsys):
     assert 0 <= json.loads(capsys.readouterr().out)[0] <= 1
 
 
-def test_study_is_one_that_can_be_run(tmp_path):
-    (example,) = blocks(page("docs/paper-tables.md"), "yaml")
-    (tmp_path / "study.yaml").write_text(example, "utf-8")
-    study = read_study(tmp_path / "study.yaml")
-    assert {run.settings.model for run in study.runs} == {"A2S2KResNet", "SSRN"}
-    assert all(run.settings.recipe == "fast" for run in study.runs)
+def test_studies_are_ones_that_can_be_run(tmp_path):
+    studies = []
+    for number, example in enumerate(blocks(page("docs/paper-tables.md"), "yaml")):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(example, "utf-8")
+        studies.append(read_study(path))
+    table, curves = studies
+    assert {run.settings.model for run in table.runs} == {"A2S2KResNet", "SSRN"}
+    assert all(run.settings.recipe == "fast" for run in table.runs)
+    assert curves.varies and len(curves.runs) == 2 * 2 * 5
 
 
 def test_examples_are_short_lines():

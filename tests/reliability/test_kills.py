@@ -129,10 +129,11 @@ def is_stopped(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc for the right moment")
 def test_ctrl_c_while_python_loads_its_packages(tmp_path, often):
-    command = [sys.executable, REPOSITORY / "SSRN" / "SSRN.py", "-d", "UP", "--out", tmp_path / "o"]
+    command = [sys.executable, REPOSITORY / "SSRN" / "SSRN.py", "-d", "IN", "--out", tmp_path / "o"]
     for delay in np.linspace(0, 0.2, often(1, 8)):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text("utf-8"):
+            assert process.poll() is None
             time.sleep(0.001)
         time.sleep(delay)  # loading what is in it takes longer
         process.send_signal(signal.SIGINT)
