@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from common.run.cluster import Cluster, Model, kept, opened
+from common.run.cluster import Cluster, opened
+from common.run.cluster_worker import Model, kept
 from common.run.map_scene import (
     Block,
     Found,

@@ -17,7 +17,8 @@ from torch import nn
 from common.reporting.report import Iteration
 from common.reporting.results_folder import sole_worker
 from common.reporting.resume import read_finished, run_identity, write_finished
-from common.run.cluster import Cluster, Model, check_still_wanted, kept, opened
+from common.run.cluster import Cluster, opened
+from common.run.cluster_worker import Model, check_still_wanted, kept
 from common.run.experiment import tested
 from common.scenes.files_of_scene import files_of_scene
 from common.scenes.scene import Scene, load_scene
