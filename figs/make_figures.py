@@ -38,7 +38,7 @@ def result_maps(picture: Path) -> None:
 
 def learning_curves(folder: Path) -> None:
     """Draw accuracies against the number of training pixels, as PNG and as PDF, for a paper."""
-    _, points = read_points(CURVES)
+    points = read_points(CURVES).points
     for kind, content in encoded_curves(points).items():
         write_file(folder / f"learning_curves.{kind}", content)
 

@@ -76,7 +76,7 @@ def write_results(study: Study, runs: Path, out: Path, absent: dict[Run, str]) -
     """Write the study's tables, figures and page; `absent` says why runs gave nothing."""
     if study.varies:
         points = [_point(run, run.directory(runs), absent.get(run, "")) for run in study.runs]
-        write_curves(out, study.name, points)
+        write_curves(out, study.name, points, study.pairs)
     else:
         scenes: dict[str, list[Row]] = {}
         for run in study.runs:

@@ -18,6 +18,11 @@ of its flags, and with those of each split, where ``splits`` names some::
 
     splits: {random: --split random, disjoint: --split disjoint}
     vary: {1 %: -vs 0.99, 10 %: -vs 0.9}  # or series, each with a line: {share: {1 %: …}, …}
+
+and in the place of a figure with paired t-tests of what ``pairs`` names, points or methods::
+
+    vary: {plain: null, balanced: --class-weights balanced}
+    pairs: [[balanced, plain]]
 """
 
 import dataclasses
@@ -36,9 +41,10 @@ from common.run.cli import read_settings
 from common.settings import Settings
 from common.system.errors import InputError
 from common.system.files import REPOSITORY, check_is_file, file_sha256
+from common.tables.curve_points import Pair
 from common.tables.study_table import PIXELS, Published
 
-KEYS = ("name", "flags", "scenes", "methods", "published", "splits", "vary")
+KEYS = ("name", "flags", "scenes", "methods", "published", "splits", "vary", "pairs")
 LARGEST_FILE = 1 << 17  # bytes
 
 
@@ -94,6 +100,7 @@ class Study:
     figures: dict[str, dict[str, tuple]]
     published: Published
     varies: bool
+    pairs: tuple[Pair, ...] = ()
 
 
 def read_study(path: Path) -> Study:
@@ -126,7 +133,27 @@ def read_study(path: Path) -> Study:
     figures = _published(path, entries, runs)
     published = Published(str(entries.get("source", "")), pixels)
     name = str(content.get("name") or path.stem)
-    return Study(name, runs, figures, published, "vary" in content)
+    pairs = _pairs(path, content, runs)
+    return Study(name, runs, figures, published, "vary" in content, pairs)
+
+
+def _pairs(path: Path, content: dict, runs: tuple[Run, ...]) -> tuple[Pair, ...]:
+    """Read the key ``pairs``: two methods each, or two points."""
+    if "pairs" not in content:
+        return ()
+    if "vary" not in content:
+        raise InputError(
+            f"{path}: 'pairs' goes with 'vary' only; python -m common table RUN RUN tests two runs"
+        )
+    pairs = content["pairs"]
+    known = {run.method for run in runs}, {run.varied.point for run in runs}
+    if not isinstance(pairs, list) or not pairs:
+        raise InputError(f"{path}: 'pairs' must list pairs [A, B] of methods or points")
+    for pair in pairs:
+        two = isinstance(pair, list) and len({f"{name}" for name in pair}) == len(pair) == 2
+        if not two or not any({f"{name}" for name in pair} <= names for names in known):
+            raise InputError(f"{path}: 'pairs' has {pair!r}: neither two methods nor two points")
+    return tuple(Pair(*map(str, pair)) for pair in pairs)
 
 
 def _varied(path: Path, content: dict) -> list[Varied]:

@@ -43,7 +43,7 @@ class ClassLabels(NamedTuple):
 
     Attributes
     ----------
-    labels : int64 array (rows, cols)
+    labels : int32 array (rows, cols)
         0 where unlabelled, else 1..C.
     names : tuple of str
         One per class, in label order.
@@ -92,7 +92,7 @@ def labels_and_classes(description: Description, raw: RawLabels, least: int = 2)
         file_labels = tuple(range(first, first + len(names)))
         allowed = f"labels of {len(names)} classes are {first}..{file_labels[-1]}"
         _refuse_others(where, found, file_labels, allowed, first)
-    labels = np.zeros(raw.values.shape, np.int64)
+    labels = np.zeros(raw.values.shape, np.int32)
     labels[~ignored] = np.searchsorted(file_labels, labelled.astype(np.int64)) + 1
     return ClassLabels(labels, names, file_labels, ignored_labels)
 

@@ -46,7 +46,7 @@ class Scene:
         bands those that are used.  An ArrayFile is read by `read_rows`.
     bands : Bands
         Which bands of the file these are.
-    labels : int64 array (rows, cols)
+    labels : int32 array (rows, cols)
         Ground truth: 0 where unlabelled, else 1..C.
     class_names, colours : tuple of str
         One per class, in label order; colours as "#rrggbb".  Empty without ground truth.
@@ -119,7 +119,10 @@ class Scene:
 
     def labels_sha256(self) -> str:
         """SHA-256 of the ground truth, to recognise the scene."""
-        return hashlib.sha256(np.ascontiguousarray(self.labels, "<i8")).hexdigest()
+        digest = hashlib.sha256()
+        for row in self.labels:
+            digest.update(np.ascontiguousarray(row, "<i8"))
+        return digest.hexdigest()
 
     def read_rows(self, start: int, stop: int) -> np.ndarray:
         """Rows start..stop-1 of the cube."""
@@ -285,7 +288,7 @@ def assembled(
         check_for_unstated_nodata(key, cube, nodata, stored=read.stored)
         notes += likely_fills(description.cube.path.name, cube, nodata, bands.used, read.stored)
     if labels is None:
-        unlabelled = np.broadcast_to(np.int64(0), cube.shape[:2])
+        unlabelled = np.broadcast_to(np.int32(0), cube.shape[:2])
         truth = ClassLabels(unlabelled, (), (), description.ignored_label)
     else:
         notes += labels.notes

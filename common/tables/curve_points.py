@@ -1,10 +1,11 @@
-"""The points of learning curves: a method's accuracies with one number of training pixels."""
+"""The points of a study with the key ``vary``: a method's accuracies with one set of flags."""
 
 import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ ENVIRONMENT = ("commit", "device_name", "threads", "precision")  # what is kept 
 
 @dataclass(frozen=True)
 class Point:
-    """One method trained on one number of pixels.
+    """One method trained in one of the ways that a study varies.
 
     Attributes
     ----------
@@ -26,16 +27,18 @@ class Point:
     series : str
         Points of one series are joined by a line; empty where there is but one.
     name : str
-        What the study calls the number of training pixels, as "10 %".
+        What the study calls this way, as "10 %" of training pixels.
     command : str
         The training script with its flags.
     absent : str
         Why there is no result; empty where there is one.
     train_pixels : list of int
-        Of each iteration, as are the next four.
+        Of each iteration, as are the next five.
     oa, aa, kappa : list of float or None
         Shares, None where undefined.
     train_seconds : list of float
+    test_sha256 : list of str
+        Of the test pixels; none of a run before there were pairs.
     environment : dict
         Commit, processor, threads and precision of the run.
     """
@@ -52,6 +55,7 @@ class Point:
     aa: list[float | None] = field(default_factory=list)
     kappa: list[float | None] = field(default_factory=list)
     train_seconds: list[float] = field(default_factory=list)
+    test_sha256: list[str] = field(default_factory=list)
     environment: dict = field(default_factory=dict)
 
     def with_results(self, directory: Path) -> "Point":
@@ -63,6 +67,7 @@ class Point:
             train_pixels=[sum(counts) for counts in report["split"]["train_per_class"]],
             **{figure: report[figure] for figure in SCORES},
             train_seconds=[round(seconds, 1) for seconds in report["train_seconds"]],
+            test_sha256=report["split"]["test_sha256"],
             environment=environment,
         )
 
@@ -77,18 +82,35 @@ class Point:
         return (float(np.mean(known)), float(np.std(known))) if known else (np.nan, np.nan)
 
 
-def points_json(name: str, points: Sequence[Point]) -> str:
+class Pair(NamedTuple):
+    """Two methods of a study, or two points of its key ``vary``, that are set side by side."""
+
+    first: str
+    second: str
+
+
+class Curves(NamedTuple):
+    """What a study with the key ``vary`` gave: its name, points and pairs."""
+
+    name: str
+    points: list[Point]
+    pairs: list[Pair]
+
+
+def points_json(name: str, points: Sequence[Point], pairs: Sequence[Pair] = ()) -> str:
     """Every number of the study, a line for each point."""
     lines = [
         json.dumps(dataclasses.asdict(point), ensure_ascii=False, allow_nan=False)
         for point in points
     ]
     head = f'"name": {json.dumps(name, ensure_ascii=False)}'
+    if pairs:
+        head += f',\n"pairs": {json.dumps(pairs, ensure_ascii=False)}'
     return f"{{{head},\n" + '"points": [\n' + ",\n".join(lines) + "\n]}\n"
 
 
-def read_points(path: Path) -> tuple[str, list[Point]]:
-    """Read the study's name and its points from its ``curves.json``.
+def read_points(path: Path) -> Curves:
+    """Read the study's name, points and pairs from its ``curves.json``.
 
     Raises
     ------
@@ -97,6 +119,7 @@ def read_points(path: Path) -> tuple[str, list[Point]]:
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-        return content["name"], [Point(**point) for point in content["points"]]
+        points = [Point(**point) for point in content["points"]]
+        return Curves(content["name"], points, [Pair(*pair) for pair in content.get("pairs", [])])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the curves.json of a study: {error}") from error

@@ -1,4 +1,6 @@
-"""What came of a study with the key ``vary``: learning curves as a figure, a table and a page.
+"""What came of a study with the key ``vary``: a table and a page, and learning curves as a figure.
+
+With the key ``pairs`` there are tests of significance in place of the figure.
 
 ``curves.json`` beside them holds every number: figure and table can be made of it alone.
 """
@@ -9,17 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from common.system.files import write_file
-from common.tables.curve_points import Point, points_json
+from common.tables.curve_points import Pair, Point, points_json
+from common.tables.pairs import pairs_table
 from common.tables.study_table import FIGURES, Picture, page
 from common.tables.table_formats import NONE, Table, csv_text, latex, markdown
 
 
-def write_curves(out: Path, name: str, points: Sequence[Point]) -> None:
-    """Write what came of a study: table, figures, ``curves.json`` and ``study.html``."""
+def write_curves(out: Path, name: str, points: Sequence[Point], pairs: Sequence[Pair] = ()) -> None:
+    """Write what came of a study: tables, figures, ``curves.json`` and ``study.html``."""
     from common.tables.curves_figure import encoded_curves  # Matplotlib is large, and needed last
 
-    tables, pictures = curves_tables(name, points), []
-    for scene, of_scene in by_scene(points).items():
+    tables, pictures = curves_tables(name, points, pairs), []
+    for scene, of_scene in by_scene([] if pairs else points).items():
         files = encoded_curves(of_scene)
         for kind, content in files.items():
             write_file(out / f"{scene}_curves.{kind}", content)
@@ -30,7 +33,7 @@ def write_curves(out: Path, name: str, points: Sequence[Point]) -> None:
     write_file(out / "table.md", markdown(tables))
     write_file(out / "table.tex", latex(tables))
     write_file(out / "table.csv", curves_csv(points))
-    write_file(out / "curves.json", points_json(name, points))
+    write_file(out / "curves.json", points_json(name, points, pairs))
     commands = [(point.title, point.command) for point in points]
     write_file(out / "study.html", page(name, "", tables, pictures, commands))
 
@@ -52,12 +55,16 @@ def caption(points: Sequence[Point]) -> str:
     return f"Mean over {seeds} iterations; bands are one standard deviation to either side."
 
 
-def curves_tables(name: str, points: Sequence[Point]) -> list[Table]:
-    """Make a table for each scene of a study of this name."""
-    return [curves_table(name, of_scene) for of_scene in by_scene(points).values()]
+def curves_tables(name: str, points: Sequence[Point], pairs: Sequence[Pair] = ()) -> list[Table]:
+    """Make a table for each scene of a study of this name, and one of the tests of its pairs."""
+    tables = []
+    for of_scene in by_scene(points).values():
+        varied = "with" if pairs else "trained on"
+        tables += [curves_table(name, of_scene, varied), pairs_table(of_scene, pairs)]
+    return [table for table in tables if table]
 
 
-def curves_table(name: str, points: Sequence[Point]) -> Table:
+def curves_table(name: str, points: Sequence[Point], varied: str = "trained on") -> Table:
     """Number of training pixels, OA and AA: a row for each point, columns for each method.
 
     Where nothing ran there is no row or column; a line below the table says why.
@@ -68,6 +75,8 @@ def curves_table(name: str, points: Sequence[Point]) -> Table:
         The study's.
     points : sequence of Point
         All of one scene.
+    varied : str
+        What stands above the points' names.
     """
     ran = [point for point in points if not point.absent] or points
     with_columns = {point.method for point in ran}
@@ -83,7 +92,7 @@ def curves_table(name: str, points: Sequence[Point]) -> Table:
         cells = [split, at] if with_split else [at]
         cells.append(_range([count for point in here for count in point.train_pixels]))
         rows.append(cells + [_cell(point, figure) for figure in ("oa", "aa") for point in here])
-    header = [*(["split"] if with_split else []), "trained on", "training pixels"]
+    header = [*(["split"] if with_split else []), varied, "training pixels"]
     several = any(len(point.oa) > 1 for point in points)
     spread = ", mean ± standard deviation over iterations" if several else ""
     return Table(

@@ -27,6 +27,9 @@ FILES = {  # the file that holds each table, or passage with figures
     "warning": "README.md",
     "results": "docs/results.md",
     "learning curves": "docs/results.md",
+    "preprocessing": "docs/splits.md",
+    "class weights": "docs/flags.md",
+    "start from": "docs/flags.md",
     "splits": "docs/splits.md",
     "compared": "docs/compared-systems.md",
     "speed": "docs/speed.md",
@@ -49,6 +52,7 @@ COMPARED = {  # method of studies/ssrn_paper_fast.yaml → results directory
     "SAE": "IN_SAE_20",
     **{name: f"IN_{name}_fast_20" for name in ("CNN", "CNNL", "SPA", "SPC", "SSRN")},
 }
+STUDIES = ("learning curves", "preprocessing", "class weights", "start from")
 AUTHORS_TITLE = "SSRN by the protocol of its authors"
 AUTHORS = {"SSRN, Keras form": "IN_SSRNKeras_authors", "SSRN": "IN_SSRN_authors"}
 BEGIN = "<!-- {}: written by python -m common readme -->"
@@ -312,12 +316,13 @@ def made_tables(reports: dict[str, dict]) -> dict[str, str]:
     with_avx2 = speed.parent / "avx2" / "comparison.md"
     measured = json.loads(speed.with_suffix(".json").read_text("utf-8"))
     published = REPOSITORY / "results" / "published"
-    faults, curves = published / "reliability.json", published / "learning_curves.json"
+    faults = published / "reliability.json"
+    studies = {name: published / f"{name.replace(' ', '_')}.json" for name in STUDIES}
     return {
+        **{name: markdown(curves_tables(*read_points(of))).strip() for name, of in studies.items()},
         "headline": f"{headline_table(reports)}\n\n{training_times(measured)}",
         "warning": warning(reports),
         "results": results_table(reports),
-        "learning curves": markdown(curves_tables(*read_points(curves))).strip(),
         "splits": splits_table(reports),
         "compared": compared_tables(published),
         "speed": speed.read_text("utf-8").strip(),

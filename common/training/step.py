@@ -70,7 +70,7 @@ class TrainingStep:
         patches = self.patches.gather(pixels, symmetries, half_width)
         if self.recipe.occlusion:
             patches = occluded(patches, self.recipe.occlusion)
-        scores, target = self.model(patches), self.targets[pixels]
+        scores, target = self.model(patches), self.targets[pixels].long()
         loss = weighted_loss(scores, target, self.class_weights, self.recipe.label_smoothing)
         if self.penalised:
             loss = loss + self.weight_loss()
@@ -121,7 +121,7 @@ def balanced_weights(targets: Tensor, classes: int, balance: float) -> Tensor:
 
     Parameters
     ----------
-    targets : int64 tensor (pixels,)
+    targets : int tensor (pixels,)
         Classes, from 0, of the training pixels.
     classes : int
         Classes C.

@@ -76,7 +76,7 @@ class Data(NamedTuple):
     Attributes
     ----------
     patches : Patches
-    labels : int64 array (rows * cols,)
+    labels : int array (rows * cols,)
         Ground truth by flat pixel index, 0 where unlabelled.
     split : Split
     """
@@ -306,7 +306,7 @@ def loss_and_accuracy(
     class_weights: Tensor | None = None,
 ) -> tuple[float, float]:
     """Mean cross-entropy, weighted if asked for, and accuracy over `pixels`, in evaluation mode."""
-    scores, target = logits(model, patches, pixels), targets[pixels]
+    scores, target = logits(model, patches, pixels), targets[pixels].long()
     accuracy = (scores.argmax(dim=1) == target).double().mean()
     return weighted_loss(scores, target, class_weights).item(), accuracy.item()
 

@@ -97,7 +97,7 @@ def test_figures_are_drawn_of_what_is_in_memory(both):
 def test_saved_weights_are_the_scripts_to_use(both, toy_data, tmp_path):
     model, _ = both
     model.save(tmp_path / "weights.pt")
-    flags = ["--weights", str(tmp_path / "weights.pt"), "--map", "all"]
+    flags = ["--weights", str(tmp_path / "weights.pt"), "--map", "all", "--precision", "fp32"]
     assert run(model.settings.model, toy_data, tmp_path / "used", *flags) == 0
     left = common.read_outcome(tmp_path / "used")
 

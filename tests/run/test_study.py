@@ -246,7 +246,10 @@ def varied(tmp_path, toy_data, monkeypatch):
         counts = [np.bincount(scene.labels.flat[s.train])[1:].tolist() for s in splits]
         directory.mkdir(parents=True)
         report = {
-            "split": {"train_per_class": counts},
+            "split": {
+                "train_per_class": counts,
+                "test_sha256": [s.sha256()["test"] for s in splits],
+            },
             "environment": {"commit": "abc", "python": "3.11"},
             "test_seconds": [1.0] * len(splits),
             "train_seconds": [1.0] * len(splits),
@@ -267,7 +270,7 @@ def test_learning_curves_from_start_to_end(varied, capsys):
     assert main(command(study)) == 0
     assert len(started) == 2 * 2 * 4  # methods, splits, points
     assert started[:2] == ["[1/16 SVM on UP, random, 10 %]", "[2/16 SVM on UP, random, 20 %]"]
-    _, points = read_points(study / "out" / "curves.json")
+    points = read_points(study / "out" / "curves.json").points
     by_place = {(p.method, p.split, p.name): p for p in points}
     labelled = np.bincount(toy_labels().ravel())[1:]
     a_tenth = sum(training_count(pixels, 0.9, None) for pixels in labelled)
@@ -288,13 +291,13 @@ def test_learning_curves_from_start_to_end(varied, capsys):
 def test_tables_of_what_is_finished(varied):
     study, started = varied
     assert main(command(study)) == 0
-    _, points = read_points(study / "out" / "curves.json")
+    points = read_points(study / "out" / "curves.json").points
     made = len(started)
     (unfinished,) = {r.directory(study / "runs") for r in read_study(study / "study.yaml").runs[:1]}
     (unfinished / "report.html").unlink()
     assert main([*command(study), "--tables-only"]) == 0
     assert len(started) == made
-    _, left = read_points(study / "out" / "curves.json")
+    left = read_points(study / "out" / "curves.json").points
     assert [point.absent for point in left[:3]] == ["not finished", "", ""]
     assert left[1:3] == points[1:3]
 
@@ -340,6 +343,7 @@ def test_studies_of_this_repository_can_be_run(path):
         ({"scene": {}}, "unknown key 'scene'; the keys are"),
         ({"vary": {"1 %": "-vs 0.99"}}, "'published' does not go with 'vary'; leave one out"),
         ({"splits": {"random": ""}}, "'splits' goes with 'vary' only"),
+        ({"pairs": [["SVM", "SSRN"]]}, "'pairs' goes with 'vary' only"),
     ],
 )
 def test_a_wrong_study_is_one_line(change, line, tmp_path, capsys):
@@ -358,6 +362,9 @@ def test_a_wrong_study_is_one_line(change, line, tmp_path, capsys):
         ({"vary": {}}, "'vary' must hold lines 'name: flags', or series of such lines"),
         ({"vary": {"a": {"1 %": ""}, "b": "-vs 0.9"}}, "'vary' must hold lines"),
         ({"vary": {"a": {"1": ""}, "b": {1: ""}}}, "'vary' has '1' twice"),
+        ({"pairs": {}}, "'pairs' must list pairs"),
+        ({"pairs": [[5, 5]]}, "'pairs' has [5, 5]: neither two methods nor two points"),
+        ({"pairs": [["5", "SVM"]]}, "'pairs' has ['5', 'SVM']: neither"),
         ({"splits": ["random"]}, "'splits' must hold lines 'name: flags'"),
         ({"vary": {"all": "-vs 2"}}, "SVM on UP, random, all: argument -vs"),
         ({"flags": "-vs 0.9", "vary": {"5": "--per-class 5"}}, "--per-class and -vs both say"),

@@ -1,17 +1,20 @@
 """Learning curves: what their figure, table and files show of points, and of those not run."""
 
 import csv
+import dataclasses
 import io
 import json
 
 import numpy as np
 import pytest
+import scipy.stats
 from matplotlib.colors import to_hex
 
 from common.system.errors import InputError
-from common.tables.curve_points import Point, points_json, read_points
+from common.tables.curve_points import Pair, Point, points_json, read_points
 from common.tables.curves_figure import METHOD_STYLES, curves_figure
 from common.tables.learning_curves import curves_csv, curves_table, write_curves
+from common.tables.pairs import pairs_table
 
 PIXELS = {"1 %": [108, 108], "10 %": [1018, 990], "5 a class": [80, 80], "50 a class": [693, 693]}
 SERIES = {"1 %": "share", "10 %": "share", "5 a class": "number", "50 a class": "number"}
@@ -142,8 +145,56 @@ def test_methods_keep_their_colour_where_one_of_them_has_no_result_on_a_split(po
 def test_points_are_read_as_they_were_written(points, tmp_path):
     path = tmp_path / "curves.json"
     path.write_text(points_json("Kurven", points), "utf-8")
-    assert read_points(path) == ("Kurven", points)
+    assert read_points(path) == ("Kurven", points, [])
     assert len(path.read_text("utf-8").splitlines()) == len(points) + 3  # a line for each
+
+
+def with_seeds(pixels: str, **entries) -> Point:
+    return point("SVM", "random", "1 %", test_sha256=list(pixels), **entries)
+
+
+def test_what_a_pair_differs_in(points, tmp_path):
+    """Iterations of the same test pixels are set side by side, whatever their order."""
+    plain = with_seeds("abc", oa=[0.5, 0.6, 0.7], aa=[0.5, 0.5, None])
+    other = dataclasses.replace(plain, name="10 %", oa=[0.71, 0.54, 0.60], test_sha256=list("cad"))
+    pair = Pair("10 %", "1 %")
+    table = pairs_table([plain, other], [pair])
+    t = scipy.stats.ttest_rel([0.71, 0.54], [0.7, 0.5])
+    assert table.rows == [
+        ["10 %", "1 %", "SVM, random", "2", "+2.50 ± 1.50", f"{t.pvalue:.3f}", "–", "–"]
+    ]
+    assert "With 2 seeds" in table.notes[1]
+
+    of_methods = [plain, dataclasses.replace(plain, method="SSRN", oa=[0.4, 0.5, 0.6])]
+    table = pairs_table(of_methods, [Pair("SVM", "SSRN")])
+    assert table.rows[0][2:6] == [
+        "1 %, random",
+        "3",
+        "+10.00 ± 0.00",
+        "same difference on every seed",
+    ]
+    assert table.rows[0][6:] == ["0.00 ± 0.00", "no difference"]
+
+    path = tmp_path / "curves.json"
+    path.write_text(points_json("Pairs", [plain, other], [pair]), "utf-8")
+    assert read_points(path) == ("Pairs", [plain, other], [pair])
+
+
+def test_no_test_of_what_did_not_run_or_has_other_pixels(points):
+    plain = with_seeds("ab")
+    absent = refused("SVM", "random", "10 %", "killed")
+    other_pixels = dataclasses.replace(plain, name="10 %", test_sha256=list("bd"))
+    other_split = dataclasses.replace(plain, name="10 %", split="disjoint")
+    for other in (absent, other_pixels, other_split):
+        assert pairs_table([plain, other], [Pair("10 %", "1 %")]) is None
+
+
+def test_pairs_stand_in_the_place_of_the_figure(points, tmp_path):
+    points = [dataclasses.replace(p, test_sha256=["a", "b"] if p.oa else []) for p in points]
+    write_curves(tmp_path, "Pairs", points, [Pair("10 %", "1 %")])
+    assert not list(tmp_path.glob("*.png"))
+    table = (tmp_path / "table.md").read_text("utf-8")
+    assert "| split | with |" in table and table.count("| 10 % | 1 % |") == 3
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": "a", "points": [{"oa": []}]}'])
