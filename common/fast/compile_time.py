@@ -7,7 +7,7 @@ from typing import Any
 
 from numba.core import event
 
-_COMPILE = "numba:compile"
+COMPILE = "numba:compile"
 
 
 class _Clock(event.Listener):
@@ -30,7 +30,7 @@ class _Clock(event.Listener):
 
 
 _CLOCK = _Clock()
-event.register(_COMPILE, _CLOCK)
+event.register(COMPILE, _CLOCK)
 
 
 def compile_seconds() -> float:

@@ -23,6 +23,7 @@ import llvmlite.binding
 import torch
 from torch import Tensor, nn
 
+from common.fast.compile_ahead import compiled_ahead
 from common.fast.cpu.weight_tiles import constant
 from common.fast.gpu.replay import replays_the_same
 from common.fast.layer_errors import Call, errors
@@ -43,13 +44,21 @@ def fault(model: nn.Module, patches: Tensor, form, dtype: torch.dtype | None) ->
     Exception
         The network's own, where it cannot be run with PyTorch's layers either.
     """
-    try:
-        calls = calls_of(model, patches)
-    except Exception as error:
-        calls_of(use_layers(copy.deepcopy(model), None, None), patches)
-        return f"the fast layers fail in this network ({_first_line(error)})"
-    key = _key(model, patches.device, dtype, calls)
-    return _kept(key, lambda: next(_faults(model, patches, form, dtype, calls), ""))
+    with _compiled_by_many(model, patches, dtype):
+        try:
+            calls = calls_of(model, patches)
+        except Exception as error:
+            calls_of(model, patches, plain=True)
+            return f"the fast layers fail in this network ({_first_line(error)})"
+        key = _key(model, patches.device, dtype, calls)
+        return _kept(key, lambda: next(_faults(model, patches, form, dtype, calls), ""))
+
+
+def _compiled_by_many(model: nn.Module, patches: Tensor, dtype: torch.dtype | None):
+    """Let other processes help where anything is compiled for the CPU."""
+    if patches.is_cuda:
+        return contextlib.nullcontext()
+    return compiled_ahead(model, lambda: calls_of(model, patches, plain=True), dtype)
 
 
 def replay_fault(model: nn.Module, patches: Tensor, dtype: torch.dtype | None) -> str | None:
@@ -65,9 +74,15 @@ def replay_fault(model: nn.Module, patches: Tensor, dtype: torch.dtype | None) -
     return _kept(f"{_key(model, patches.device, dtype, [])}_replay", check)
 
 
-def calls_of(model: nn.Module, patches: Tensor) -> list[Call]:
-    """Train and evaluate a copy of a network; return the different calls of its layers."""
+def calls_of(model: nn.Module, patches: Tensor, plain: bool = False) -> list[Call]:
+    """Train and evaluate a copy of a network; return the different calls of its layers.
+
+    They are the same where PyTorch's own, `plain` layers take the fast ones' place.
+    """
     trial, calls = copy.deepcopy(model), {}
+    replaced = in_fast_form(trial)
+    if plain:
+        use_layers(trial, None, None)
 
     def record(name: str, module: nn.Module, forward, *maps, shortcut=None, **named):
         inputs = [*maps, *named.values(), *([] if shortcut is None else [shortcut])]
@@ -79,7 +94,7 @@ def calls_of(model: nn.Module, patches: Tensor) -> list[Call]:
             calls.setdefault((_description(module), call[1:]), call)
         return forward(*maps, **({} if shortcut is None else {"shortcut": shortcut}), **named)
 
-    for name, module in in_fast_form(trial).items():
+    for name, module in replaced.items():
         module.forward = functools.partial(record, name, module, module.forward)
     trial.train()(patches).sum().backward()
     with torch.no_grad(), constant(trial):

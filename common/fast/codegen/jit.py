@@ -5,11 +5,15 @@ Python calls are functions with one loop over the threads, or small ones; what s
 is Python, and what stands within is `helper`s, of which the smallest are `inlined`.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numba
+from numba.core.caching import FunctionCache
+
+from common.system.files import one_process_at_a_time
 
 # PyTorch's threads are OpenMP's.
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
@@ -42,7 +46,41 @@ def compiled(function, parallel: bool = False):
     # into.  Its version it reads first: what follows may name classes that are no more.
     file = dispatcher._cache._cache_file
     file._source_stamp, file._version = STAMP, f"{numba.__version__} {STAMP}"
+    dispatcher._cache = SharedCache(dispatcher._cache)
     return dispatcher
+
+
+class SharedCache:
+    """Numba's cache of one function, for several processes that compile at the same time.
+
+    Which of them looks for code that is not there is alone with the function until it has compiled
+    and kept it; others that want it wait.  Numba's own cache is not made for two writers: both may
+    keep their code in a file of the same name.
+    """
+
+    def __init__(self, cache: FunctionCache) -> None:
+        path = cache._cache_file._index_path
+        self._lock = f"hsi-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+        self._cache, self._alone = cache, contextlib.ExitStack()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._cache, name)
+
+    def load_overload(self, signature: tuple, target: object) -> object | None:
+        """Return what has been compiled for a signature; with None it is to be compiled now."""
+        self._alone.close()  # of one that could not be compiled
+        self._alone.enter_context(one_process_at_a_time(self._lock))
+        found = self._cache.load_overload(signature, target)
+        if found is not None:
+            self._alone.close()
+        return found
+
+    def save_overload(self, signature: tuple, compiled: object) -> None:
+        """Keep what has been compiled."""
+        try:
+            self._cache.save_overload(signature, compiled)
+        finally:
+            self._alone.close()
 
 
 def on_all_threads(function):
