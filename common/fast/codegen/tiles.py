@@ -11,6 +11,7 @@ from common.fast.codegen.processor import AVX512
 from common.fast.codegen.vectors import LANES, Code
 
 PRODUCTS = 4  # rows of a product tile: its sums are the lanes of one vector
+BLOCK = PRODUCTS if AVX512 else 2  # rows at a time: registers hold no more sums
 OFFSETS, GRADIENT_CHANNELS = (6, 4) if AVX512 else (3, 2)
 
 
@@ -102,12 +103,24 @@ def product_tile(_, count, x, y, sums):
         one, sums_at = count.type(LANES), views[2][0]
         rows = [[code.moved(start, i, step) for i in range(PRODUCTS)] for start, step in views[:2]]
 
-        def step(index, sums):
-            xs, ys = ([code.load(code.moved(p, index, one)) for p in row] for row in rows)
-            products = [(a, b) for a in xs for b in ys]
-            return [a.times_plus(b, s) for (a, b), s in zip(products, sums, strict=True)]
+        def block(of_x, of_y):
+            def step(index, sums):
+                xs, ys = (
+                    [code.load(code.moved(p, index, one)) for p in row] for row in (of_x, of_y)
+                )
+                products = [(a, b) for a in xs for b in ys]
+                return [a.times_plus(b, s) for (a, b), s in zip(products, sums, strict=True)]
 
-        totals = code.loop(count, [code.constant(0.0)] * PRODUCTS**2, step)
+            return code.loop(count, [code.constant(0.0)] * len(of_x) * len(of_y), step)
+
+        blocks = range(0, PRODUCTS, BLOCK)
+        found = {
+            (i + n // BLOCK, j + n % BLOCK): total
+            for i in blocks
+            for j in blocks
+            for n, total in enumerate(block(rows[0][i : i + BLOCK], rows[1][j : j + BLOCK]))
+        }
+        totals = [total for _, total in sorted(found.items(), key=lambda item: item[0])]
         while len(totals) > 1:  # halves are added up and filled with those of another
             half = len(totals) // 2
             totals = [a.pair_sums(b) for a, b in zip(totals[:half], totals[half:], strict=True)]
