@@ -73,10 +73,11 @@ def test_studies_are_ones_that_can_be_run(tmp_path):
         path = tmp_path / f"{number}.yaml"
         path.write_text(example, "utf-8")
         studies.append(read_study(path))
-    table, curves = studies
+    table, curves, paired = studies
     assert {run.settings.model for run in table.runs} == {"A2S2KResNet", "SSRN"}
     assert all(run.settings.recipe == "fast" for run in table.runs)
     assert curves.varies and len(curves.runs) == 2 * 2 * 5
+    assert paired.varies and paired.pairs == (("balanced", "none"),)
 
 
 def test_examples_are_short_lines():

@@ -46,7 +46,7 @@ def test_classes_are_called_by_their_labels(tmp_path, kind, dtype):
     labels = GAPS[kind]
     result = found(tmp_path, with_labels(*labels).astype(dtype))
     np.testing.assert_array_equal(result.labels, PLAIN)
-    assert result.labels.dtype == np.int64
+    assert result.labels.dtype == np.int32
     assert result.file_labels == labels[1:]
     assert result.names == tuple(f"class {label}" for label in labels[1:])
     values = values_in_maps(result.file_labels)
