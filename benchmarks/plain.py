@@ -45,7 +45,7 @@ def materialise(cube: np.ndarray, pixels: np.ndarray, half_width: int = HALF_WID
 def loader(patches: np.ndarray, targets: np.ndarray, device: str, shuffle: bool) -> DataLoader:
     """Batches of float32 patches and their 0-based classes."""
     patches = torch.from_numpy(patches).float().unsqueeze(1).to(device)
-    dataset = TensorDataset(patches, torch.from_numpy(targets).to(device))
+    dataset = TensorDataset(patches, torch.from_numpy(targets).long().to(device))
     return DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=shuffle)
 
 

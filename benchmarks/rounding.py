@@ -95,7 +95,7 @@ def errors(module, scene: Scene, device: torch.device) -> dict[str, dict[str, fl
     split = random_split(scene.labels, 0.9, SEEDS[0])
     pixels = torch.from_numpy(split.train[:PATCHES]).to(device)
     x = patches.gather(pixels).float()
-    labels = torch.from_numpy(scene.labels.ravel()).to(device)[pixels] - 1
+    labels = torch.from_numpy(scene.labels.ravel()).to(device)[pixels].long() - 1
     plain = module.__dict__[module.DEFAULTS.model](scene.cube.shape[2], scene.classes).to(device)
     for layer in plain.modules():
         if isinstance(layer, nn.Dropout):
