@@ -19,6 +19,7 @@ from common.system.errors import InputError, OneLineParser, run_program
 from common.system.files import REPOSITORY, check_is_file, write_file
 from common.tables.curve_points import read_points
 from common.tables.learning_curves import curves_tables
+from common.tables.speed_tables import steps_table, training_times
 from common.tables.study_table import Published, Row, comparison_table
 from common.tables.table_formats import markdown
 
@@ -35,6 +36,7 @@ FILES = {  # the file that holds each table, or passage with figures
     "speed": "docs/speed.md",
     "speed with AVX2": "docs/speed.md",
     "speed of the compared": "docs/speed.md",
+    "steps": "common/fast/README.md",
     "first contact": "docs/speed.md",
     "rounding": "docs/fidelity.md",
     "reliability": "docs/reliability.md",
@@ -100,25 +102,6 @@ def headline_table(reports: dict[str, dict]) -> str:
     columns = ("Indian Pines, 10 % for training", *COLUMNS[5:8], "epochs", "seeds", "command")
     rule = ["---", *["---:"] * 5, "---"]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, rule, *rows])
-
-
-def training_times(measured: dict) -> str:
-    """Say how long training takes, and a plain version that gets as far; medians."""
-    environment, precision = measured["environment"], measured["auto_precision"]
-    seconds = {
-        model: {version: statistics.median(times) for version, times in versions.items()}
-        for model, versions in measured["values"]["training to the protocol's accuracy"].items()
-    }
-    fast, plain = (
-        {model: f"{times[version]:,.0f} s" for model, times in seconds.items()}
-        for version in (precision, "plain")
-    )
-    return (
-        f"On {environment['threads']} threads of an {environment['device_name']} in {precision}, "
-        f"`--recipe fast` trains A2S2K-ResNet in {fast['A2S2KResNet']} and SSRN in {fast['SSRN']}; "
-        f"plain `nn.Conv3d` under the papers' protocol takes {plain['A2S2KResNet']} and "
-        f"{plain['SSRN']}."
-    )
 
 
 def warning(reports: dict[str, dict]) -> str:
@@ -328,6 +311,9 @@ def made_tables(reports: dict[str, dict]) -> dict[str, str]:
         "speed": speed.read_text("utf-8").strip(),
         "speed with AVX2": with_avx2.read_text("utf-8").strip(),
         "speed of the compared": compared.read_text("utf-8").strip(),
+        "steps": steps_table(
+            json.loads(with_avx2.with_suffix(".json").read_text("utf-8")), measured
+        ),
         "first contact": (speed.parent / "first_contact.md").read_text("utf-8").strip(),
         "rounding": (speed.parent / "rounding.md").read_text("utf-8").strip(),
         "reliability": reliability_table(json.loads(faults.read_text("utf-8"))),

@@ -4,7 +4,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from common.layers import ConvBNReLU, GatedSum
 from common.system.files import REPOSITORY
 
 LOOP = """
-import sys, time
+import os, sys, time
 sys.path.insert(0, {repository!r})
 from common.fast.codegen.jit import compiled
 
@@ -27,8 +26,9 @@ def many(x):
         x = x * 2 + 1
     return x
 
-while time.time() < float(sys.argv[1]):
-    pass
+open(sys.argv[1], "w").close()
+while not os.path.exists(sys.argv[2]):  # which waits for this one as well
+    time.sleep(0.001)
 many = compiled(many)
 assert many(3) == 31
 assert many(1.0) == 15
@@ -40,8 +40,14 @@ def test_a_loop_is_compiled_by_one_of_two_processes(tmp_path):
     path = tmp_path / "loop.py"
     path.write_text(LOOP.format(repository=str(REPOSITORY)), "utf-8")
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, str(path), str(time.time() + 4)]
-    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            [sys.executable, str(path), str(tmp_path / one), str(tmp_path / other)],
+            env=environment,
+            stdout=subprocess.PIPE,
+        )
+        for one, other in (("here", "there"), ("there", "here"))
+    ]
     found = [process.communicate()[0].split() for process in both]
     misses, hits = (sum(map(int, numbers)) for numbers in zip(*found, strict=True))
     assert (misses, hits) == (2, 2)  # for whole numbers and for others
