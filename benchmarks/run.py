@@ -43,7 +43,7 @@ WHOLE_RUN = [
     "peak memory",
     "training to the protocol's accuracy",
 ]
-HOLD = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+CPU_LIMITS = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 PUBLISHED = REPOSITORY / "results" / "published"
 REPORTS = {"A2S2KResNet": "IN_A2S2KResNet_paper/report.json", "SSRN": "IN_SSRN/report.json"}
 WORDS = {
@@ -83,7 +83,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "date": date.today().isoformat(),
         "command": "python -m benchmarks.run " + " ".join(sys.argv[1:]),
         "environment": describe_environment(device),
-        "held_to": {name: os.environ[name] for name in HOLD if name in os.environ},
+        "held_to": {name: os.environ[name] for name in CPU_LIMITS if name in os.environ},
         "auto_precision": precision,
         "protocol_epochs": arguments.epochs,
         "values": {},  # quantity: model: contestant: one number per round

@@ -22,7 +22,6 @@ import common.run.experiment
 import common.run.map_scene
 from common.scenes.scene import data_directory
 from common.system.files import REPOSITORY
-from tests import kernel_cache  # noqa: F401
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests try Ctrl-C

@@ -6,7 +6,6 @@ import importlib
 from numba.core.registry import cpu_target
 
 for name in (
-    "tests.kernel_cache",
     "A2S2KResNet.A2S2KResNet",
     "SSRN.SSRN",
     "baselines.SVM",

@@ -126,7 +126,7 @@ def prepare(model: nn.Module, patches: Tensor) -> None:
     """Have all that a network's fast form needs compiled, and let it prove itself: `self_check.py`.
 
     Where it is wrong a line on stderr says so, and plain PyTorch is used for the whole network.
-    Processes that start together take turns: Numba's cache is not made for two writers.
+    Processes that start together take turns, for each would compile and check the same.
 
     Parameters
     ----------

@@ -1,17 +1,20 @@
-"""Compiling on several cores: what processes beside this one have compiled, this one finds.
+"""Compiling on several cores: helper processes compile what the process that trains will need.
 
-Numba compiles on one core.  So each of them runs a network's layers, one by one and beginning with
-another one, and what it compiles is in Numba's cache when it is wanted here; see
-`codegen.jit.SharedCache`.
+Numba compiles on one core.  Each helper runs a network's layers, one by one and beginning with
+another one than the others; what it compiles the others find in Numba's cache, and nothing is
+compiled twice: see `codegen/jit.py`.
 """
 
 import contextlib
 import copy
+import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from numba.core import event
@@ -25,44 +28,48 @@ from common.fast.replaced import use_layers
 from common.system.files import REPOSITORY
 
 PROCESSES = 4  # in all: there are not many loops that take long
+HELPER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from common.fast.compile_ahead import main
+main(sys.argv[2])
+"""
 
 
 @contextlib.contextmanager
 def compiled_ahead(
     model: nn.Module, calls: Callable[[], Sequence[Call]], dtype: torch.dtype | None
 ) -> Iterator[None]:
-    """Once anything is compiled, let other processes compile what a network's layers need too.
+    """As soon as anything is compiled in the block, have helpers compile what the network needs.
 
-    Until the block ends, and with this one as many as PyTorch has threads.
+    With this process there are as many as PyTorch's threads, at most `PROCESSES`; the helpers end
+    with the block.
 
     Parameters
     ----------
     calls : callable
         Returns how the layers are called.
     """
-    others = _Others(lambda: layers_in_order(model, calls()), dtype)
-    event.register(COMPILE, others)
+    helpers = _Helpers(lambda: layers_in_order(model, calls()), dtype)
+    event.register(COMPILE, helpers)
     try:
         yield
     finally:
-        event.unregister(COMPILE, others)
-        for process in others.started:
-            with contextlib.suppress(OSError):
-                process.stdin.close()  # at which it ends, with the layer that it is at
-            process.wait()
+        event.unregister(COMPILE, helpers)
+        helpers.end()
 
 
-class _Others(event.Listener):
-    """Starts the other processes at the first loop that Numba compiles."""
+class _Helpers(event.Listener):
+    """Starts the helpers at the first loop that Numba compiles."""
 
     def __init__(self, layers: Callable[[], list[bytes]], dtype: torch.dtype | None) -> None:
         self.layers, self.dtype, self.waiting = layers, dtype, True
-        self.started: list[subprocess.Popen] = []
+        self.folder, self.processes = contextlib.ExitStack(), []
 
     def on_start(self, event: event.Event) -> None:
-        if self.waiting:
+        if self.waiting and hasattr(event.data["dispatcher"]._cache, "_cache_file"):
             self.waiting = False
-            with contextlib.suppress(Exception):  # then it takes longer
+            with contextlib.suppress(Exception), torch.enable_grad():  # else it takes longer
                 self.start(min(PROCESSES, torch.get_num_threads()) - 1)
 
     def on_end(self, event: event.Event) -> None:
@@ -70,57 +77,63 @@ class _Others(event.Listener):
 
     def start(self, number: int) -> None:
         layers = self.layers() if number else []
-        for first in (part * len(layers) // number for part in range(number)):
-            content = pickle.dumps((self.dtype, layers[first:] + layers[:first]))
+        folder = Path(self.folder.enter_context(tempfile.TemporaryDirectory()))
+        for helper in range(number):
+            first, path = helper * len(layers) // number, folder / f"{helper}.pickle"
+            path.write_bytes(pickle.dumps((self.dtype, layers[first:] + layers[:first])))
             process = subprocess.Popen(
-                [sys.executable, "-m", "common.fast.compile_ahead"],
-                cwd=REPOSITORY,
+                [sys.executable, "-c", HELPER, str(REPOSITORY), str(path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C ends it by way of this process
             )
-            self.started.append(process)
-            process.stdin.write(len(content).to_bytes(8, "little") + content)
-            process.stdin.flush()
+            self.processes.append(process)
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()  # its locks go with it, and Numba's cache is whole at any time
+        for process in self.processes:
+            process.communicate()
+        self.folder.close()
 
 
 def layers_in_order(model: nn.Module, calls: Sequence[Call]) -> list[bytes]:
     """Each layer and how it is called, pickled; those that cannot be are left out.
 
-    A network that is run from its beginning, norms among it, meets who begins with the
-    convolutions, the last one first.
+    Convolutions come first, last to first, so that helpers work towards the process that runs the
+    network from its beginning, norms among it.
     """
     found = []
     for call in reversed(calls):
-        module = copy.deepcopy(model.get_submodule(call.layer))
-        with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):
+        with contextlib.suppress(Exception):
+            module = copy.deepcopy(model.get_submodule(call.layer))
             pickled = pickle.dumps((use_layers(module, None, None), call))
             found.append((not isinstance(module, nn.Conv3d), pickled))
     return [layer for _, layer in sorted(found, key=lambda item: item[0])]
 
 
-def main() -> None:
-    """Run the layers that come from the standard input, as long as it is open."""
-    size = int.from_bytes(sys.stdin.buffer.read(8), "little")
-    dtype, layers = pickle.loads(sys.stdin.buffer.read(size))
-    over = threading.Event()
-
-    def wait_for_end() -> None:
-        sys.stdin.buffer.read()
-        over.set()
-
-    threading.Thread(target=wait_for_end, daemon=True).start()
+def main(path: str) -> None:
+    """Run the layers that a file holds, until all have been or the other process is gone."""
+    dtype, layers = pickle.loads(Path(path).read_bytes())
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    torch.set_num_threads(1)
     for layer in layers:
-        if over.is_set():
-            break
         with contextlib.suppress(Exception):  # of which the process that waits says more
             _run(*pickle.loads(layer), dtype)
+
+
+def _end_with_input() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(0)
 
 
 def _run(module: nn.Module, call: Call, dtype: torch.dtype | None) -> None:
     """Run a layer forward and, in training, backward."""
     module = use_layers(module, cpu_layers, dtype).train(call.training)
-    maps = [torch.randn(2, *shape) for shape in call.shapes]
+    kind = next((parameter.dtype for parameter in module.parameters()), torch.float32)
+    maps = [torch.randn(2, *shape, dtype=kind) for shape in call.shapes]
     for x, led_back in zip(maps, call.led_back, strict=True):
         x.requires_grad_(led_back and call.training)
     shortcut = {"shortcut": maps.pop()} if call.shortcut else {}
@@ -129,7 +142,3 @@ def _run(module: nn.Module, call: Call, dtype: torch.dtype | None) -> None:
     else:
         with torch.no_grad(), constant(module):
             module(*maps, **shortcut) + 0
-
-
-if __name__ == "__main__":
-    main()

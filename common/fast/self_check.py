@@ -44,7 +44,7 @@ def fault(model: nn.Module, patches: Tensor, form, dtype: torch.dtype | None) ->
     Exception
         The network's own, where it cannot be run with PyTorch's layers either.
     """
-    with _compiled_by_many(model, patches, dtype):
+    with _with_helpers(model, patches, dtype):
         try:
             calls = calls_of(model, patches)
         except Exception as error:
@@ -54,7 +54,7 @@ def fault(model: nn.Module, patches: Tensor, form, dtype: torch.dtype | None) ->
         return _kept(key, lambda: next(_faults(model, patches, form, dtype, calls), ""))
 
 
-def _compiled_by_many(model: nn.Module, patches: Tensor, dtype: torch.dtype | None):
+def _with_helpers(model: nn.Module, patches: Tensor, dtype: torch.dtype | None):
     """Let other processes help where anything is compiled for the CPU."""
     if patches.is_cuda:
         return contextlib.nullcontext()

@@ -45,7 +45,7 @@ class Scores:
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Counts ``(C, C)``, rows = labelled, columns = predicted, from labels 1..C."""
-    pairs = (labels - 1) * classes + (predicted - 1)
+    pairs = (labels.astype(np.int64) - 1) * classes + (predicted - 1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 

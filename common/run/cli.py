@@ -271,7 +271,7 @@ def add_network_flags(parser: argparse.ArgumentParser, defaults: Settings) -> No
     add("--batch-size", type=count(1), help="patches per training step")
     add("--lr", type=positive, help="learning rate")
     add("--lr-decay", type=decay, help="factor on the learning rate per epoch")
-    weights_help = "the loss weighs a class by the inverse of its share of the training pixels"
+    weights_help = "the loss weighs a class by the inverse of its share of an epoch's pixels"
     add("--class-weights", choices=["none", "balanced"], help=weights_help)
     add_recipe(parser)
     start_help = "training starts from these weights, with a new last layer for other classes"

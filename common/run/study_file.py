@@ -19,7 +19,7 @@ of its flags, and with those of each split, where ``splits`` names some::
     splits: {random: --split random, disjoint: --split disjoint}
     vary: {1 %: -vs 0.99, 10 %: -vs 0.9}  # or series, each with a line: {share: {1 %: …}, …}
 
-and in the place of a figure with paired t-tests of what ``pairs`` names, points or methods::
+With ``pairs``, of points or methods, paired t-tests of these are written instead of a figure::
 
     vary: {plain: null, balanced: --class-weights balanced}
     pairs: [[balanced, plain]]

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import shutil
@@ -116,9 +117,14 @@ def _lock(file: BinaryIO) -> bool:
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise
-        print(
-            f"note: {Path(file.name).parent}: this file system has no locks; see to it that no "
-            f"other run writes there",
-            file=sys.stderr,
-        )
+        _tell_of_no_locks(Path(file.name).parent)
     return True
+
+
+@functools.cache
+def _tell_of_no_locks(folder: Path) -> None:
+    """Say once that the folder's file system has none."""
+    print(
+        f"note: {folder}: this file system has no locks; see to it that no other run writes there",
+        file=sys.stderr,
+    )

@@ -67,7 +67,7 @@ class Point:
             train_pixels=[sum(counts) for counts in report["split"]["train_per_class"]],
             **{figure: report[figure] for figure in SCORES},
             train_seconds=[round(seconds, 1) for seconds in report["train_seconds"]],
-            test_sha256=report["split"]["test_sha256"],
+            test_sha256=report["split"].get("test_sha256", []),
             environment=environment,
         )
 

@@ -59,7 +59,7 @@ def curves_tables(name: str, points: Sequence[Point], pairs: Sequence[Pair] = ()
     """Make a table for each scene of a study of this name, and one of the tests of its pairs."""
     tables = []
     for of_scene in by_scene(points).values():
-        varied = "with" if pairs else "trained on"
+        varied = "variant" if pairs else "trained on"
         tables += [curves_table(name, of_scene, varied), pairs_table(of_scene, pairs)]
     return [table for table in tables if table]
 

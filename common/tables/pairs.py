@@ -13,31 +13,35 @@ from common.tables.table_formats import NONE, Table
 def pairs_table(points: Sequence[Point], pairs: Sequence[Pair]) -> Table | None:
     """OA and AA of the first less the second, of points of one scene that differ in nothing else.
 
-    Iterations are paired that have the same test pixels; None where fewer than two have.
+    Iterations are paired that have the same test pixels; None where no pair has any points.
     """
     rows, seeds = [], []
     for pair in pairs:
         for first, second in _that_differ(points, pair):
-            found = [_difference(first, second, figure) for figure in ("oa", "aa")]
-            if found[0]:
-                seeds.append(found[0][0])
-                where = ", ".join(filter(None, _where(first, pair)))
-                cells = [cell for test in found for cell in (test or (0, NONE, NONE))[1:]]
-                rows.append([*pair, where, str(found[0][0]), *cells])
+            where = ", ".join(filter(None, _where(first, pair)))
+            shared = len({*first.test_sha256} & {*second.test_sha256})
+            cells = [*_difference(first, second, "oa"), *_difference(first, second, "aa")]
+            rows.append([*pair, where, str(shared), *cells])
+            seeds.append(shared)
     if not rows:
         return None
     notes = [
         "Splits of several seeds share pixels: the differences are not independent and p is rather "
         "too small; it is not corrected for the number of tests."
     ]
-    if min(seeds) < FEW_SEEDS:
+    if min(seeds) < 2:
+        notes.append(f"{NONE}: fewer than two seeds have the same test pixels.")
+    elif min(seeds) < FEW_SEEDS:
         notes.append(
-            f"With {min(seeds)} seeds the test has little power: a large p does not show that two "
-            f"are equal."
+            f"With {min(seeds)} seeds the test has little power: a large p does not show that the "
+            f"two are equal."
         )
     return Table(
         caption="Differences over seeds with the same test pixels, and two-sided paired t-tests.",
-        header=["A", "B", "with", "seeds", "OA A − OA B, points", "p", "AA A − AA B, points", "p"],
+        header=[
+            *("A", "B", "where", "seeds"),
+            *("OA A − OA B, points", "p", "AA A − AA B, points", "p"),
+        ],
         rows=rows,
         align="lllrrrrr",
         notes=notes,
@@ -67,17 +71,17 @@ def _where(point: Point, pair: Pair) -> tuple[str, ...]:
     return *others, split
 
 
-def _difference(first: Point, second: Point, figure: str) -> tuple[int, str, str] | None:
-    """Iterations, the mean difference in points with its spread, and p; None of fewer than two."""
-    theirs = dict(zip(second.test_sha256, getattr(second, figure), strict=True))
+def _difference(first: Point, second: Point, figure: str) -> tuple[str, str]:
+    """The mean difference in points with its spread, and p, over two or more iterations."""
+    theirs = dict(zip(second.test_sha256, getattr(second, figure), strict=False))
     shared = [
         (ours, theirs[pixels])
-        for pixels, ours in zip(first.test_sha256, getattr(first, figure), strict=True)
+        for pixels, ours in zip(first.test_sha256, getattr(first, figure), strict=False)
         if ours is not None and theirs.get(pixels) is not None
     ]
     if len(shared) < 2:
-        return None
+        return NONE, NONE
     one, other = np.array(shared).T
     test, spread = paired_t(one, other), 100 * (one - other).std()
     p = no_spread(test) or p_value(test.p)
-    return test.n, f"{signed(100 * test.mean_difference)} ± {spread:.2f}", p
+    return f"{signed(100 * test.mean_difference)} ± {spread:.2f}", p

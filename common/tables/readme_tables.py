@@ -43,7 +43,10 @@ FILES = {  # the file that holds each table, or passage with figures
 }
 A2S2K, SSRN = "A2S2KResNet/A2S2KResNet.py -d IN -i 5", "SSRN/SSRN.py -d IN -i 5"
 HEADLINE = {  # results directory → what the README calls it, and its command
-    "IN_A2S2KResNet_paper_bf16": ("**A2S2K-ResNet, as in its paper** (OA 98.66 there)", A2S2K),
+    "IN_A2S2KResNet_paper_bf16": (
+        "**A2S2K-ResNet, attention as in its paper** (98.66 in its code's README)",
+        A2S2K,
+    ),
     "IN_A2S2KResNet_paper_fast": ("A2S2K-ResNet, fast", f"{A2S2K} --recipe fast"),
     "IN_SSRN_bf16": ("SSRN, the same protocol", SSRN),
     "IN_SSRN_fast": ("SSRN, fast", f"{SSRN} --recipe fast"),
@@ -115,9 +118,9 @@ def warning(reports: dict[str, dict]) -> str:
     return (
         f"> **What these figures do not say.** Patches of neighbouring pixels overlap: with the "
         f"field's usual random split, {100 * min(leaks):.0f} to {100 * max(leaks):.0f} % of the "
-        f"test patches contain training pixels. On ground away from these (`--split disjoint`) "
-        f"the OA of A2S2K-ResNet is {a2s2k} %, of SSRN {ssrn} % and of the SVM {svm} %: see "
-        f"[docs/splits.md](docs/splits.md)."
+        f"test patches contain training pixels. On ground away from these (`--split disjoint`, "
+        f"three seeds) the OA of A2S2K-ResNet is {a2s2k} %, of SSRN {ssrn} % and of the SVM "
+        f"{svm} %: see [docs/splits.md](docs/splits.md)."
     )
 
 

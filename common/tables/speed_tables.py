@@ -20,8 +20,8 @@ def training_times(measured: dict) -> str:
     return (
         f"On {environment['threads']} threads of an {environment['device_name']} in {precision}, "
         f"`--recipe fast` trains A2S2K-ResNet in {fast['A2S2KResNet']} and SSRN in {fast['SSRN']}; "
-        f"plain `nn.Conv3d` under the papers' protocol takes {plain['A2S2KResNet']} and "
-        f"{plain['SSRN']}."
+        f"in float32, plain `nn.Conv3d` would take {plain['A2S2KResNet']} and {plain['SSRN']} for "
+        f"the papers' protocol (its time per epoch, times the epochs of the published runs)."
     )
 
 

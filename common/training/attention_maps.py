@@ -24,7 +24,7 @@ def weights_per_class(
     ----------
     classes : int
         C.
-    pixels, labels : int64 arrays (n,)
+    pixels, labels : int arrays (n,)
         Flat pixel indices and their labels 1..C; of each class the first `PATCHES_PER_CLASS`
         are looked at.
 

@@ -290,7 +290,7 @@ def make_updates(
 
 
 def draw(targets: Tensor, recipe: Recipe, seed: int, number: int) -> tuple[Tensor, Tensor | None]:
-    """Draw an epoch's training pixels: indices into `targets`, their classes, and symmetries."""
+    """Draw an epoch's training pixels: indices into `targets`, the classes, and symmetries."""
     if not (recipe.balance or recipe.symmetries):
         return torch.randperm(len(targets)), None
     drawn = draw_evenly(targets.numpy(), recipe.balance, seed, number)

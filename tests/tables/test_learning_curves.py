@@ -183,10 +183,13 @@ def test_what_a_pair_differs_in(points, tmp_path):
 def test_no_test_of_what_did_not_run_or_has_other_pixels(points):
     plain = with_seeds("ab")
     absent = refused("SVM", "random", "10 %", "killed")
-    other_pixels = dataclasses.replace(plain, name="10 %", test_sha256=list("bd"))
     other_split = dataclasses.replace(plain, name="10 %", split="disjoint")
-    for other in (absent, other_pixels, other_split):
+    for other in (absent, other_split):
         assert pairs_table([plain, other], [Pair("10 %", "1 %")]) is None
+    other_pixels = dataclasses.replace(plain, name="10 %", test_sha256=list("bd"))
+    table = pairs_table([plain, other_pixels], [Pair("10 %", "1 %")])
+    assert table.rows == [["10 %", "1 %", "SVM, random", "1", "–", "–", "–", "–"]]
+    assert table.notes[1] == "–: fewer than two seeds have the same test pixels."
 
 
 def test_pairs_stand_in_the_place_of_the_figure(points, tmp_path):
@@ -194,7 +197,7 @@ def test_pairs_stand_in_the_place_of_the_figure(points, tmp_path):
     write_curves(tmp_path, "Pairs", points, [Pair("10 %", "1 %")])
     assert not list(tmp_path.glob("*.png"))
     table = (tmp_path / "table.md").read_text("utf-8")
-    assert "| split | with |" in table and table.count("| 10 % | 1 % |") == 3
+    assert "| split | variant |" in table and table.count("| 10 % | 1 % |") == 3
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": "a", "points": [{"oa": []}]}'])

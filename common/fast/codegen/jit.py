@@ -5,13 +5,16 @@ Python calls are functions with one loop over the threads, or small ones; what s
 is Python, and what stands within is `helper`s, of which the smallest are `inlined`.
 """
 
-import contextlib
+import functools
+import glob
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import IndexDataCacheFile
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 
 from common.system.files import one_process_at_a_time
 
@@ -46,41 +49,39 @@ def compiled(function, parallel: bool = False):
     # into.  Its version it reads first: what follows may name classes that are no more.
     file = dispatcher._cache._cache_file
     file._source_stamp, file._version = STAMP, f"{numba.__version__} {STAMP}"
-    dispatcher._cache = SharedCache(dispatcher._cache)
+    dispatcher.compile = functools.partial(_alone, dispatcher, dispatcher.compile)
     return dispatcher
 
 
-class SharedCache:
-    """Numba's cache of one function, for several processes that compile at the same time.
+def _alone(dispatcher: Dispatcher, compile, signature):
+    """Compile for a signature, while no other process compiles the same function or reads it.
 
-    Which of them looks for code that is not there is alone with the function until it has compiled
-    and kept it; others that want it wait.  Numba's own cache is not made for two writers: both may
-    keep their code in a file of the same name.
+    Who has waited for another process finds what it wants in Numba's cache.  That is not made for
+    two writers, which may both keep their code in a file of the same name.
     """
+    file = dispatcher._cache._cache_file
+    with global_compiler_lock:  # the threads of this process
+        if file._index_path in _HELD:
+            return compile(signature)
+        Path(file._cache_path).mkdir(parents=True, exist_ok=True)
+        with one_process_at_a_time(file._index_path):
+            _HELD.add(file._index_path)
+            try:
+                if not file._load_index():
+                    _remove_code_of_other_versions(file)
+                return compile(signature)
+            finally:
+                _HELD.remove(file._index_path)
 
-    def __init__(self, cache: FunctionCache) -> None:
-        path = cache._cache_file._index_path
-        self._lock = f"hsi-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
-        self._cache, self._alone = cache, contextlib.ExitStack()
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._cache, name)
+_HELD: set[str] = set()  # index files that this process is alone with
 
-    def load_overload(self, signature: tuple, target: object) -> object | None:
-        """Return what has been compiled for a signature; with None it is to be compiled now."""
-        self._alone.close()  # of one that could not be compiled
-        self._alone.enter_context(one_process_at_a_time(self._lock))
-        found = self._cache.load_overload(signature, target)
-        if found is not None:
-            self._alone.close()
-        return found
 
-    def save_overload(self, signature: tuple, compiled: object) -> None:
-        """Keep what has been compiled."""
-        try:
-            self._cache.save_overload(signature, compiled)
-        finally:
-            self._alone.close()
+def _remove_code_of_other_versions(file: IndexDataCacheFile) -> None:
+    """Numba writes the index first: an old file would stand for new code until that is written."""
+    name = glob.escape(Path(file._index_name).stem)
+    for path in Path(file._cache_path).glob(f"{name}.*.nbc"):
+        path.unlink(missing_ok=True)
 
 
 def on_all_threads(function):

@@ -6,6 +6,11 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import numba
+import pytest
+from numba import TypingError
 
 from common.fast.codegen import jit
 from common.fast.cpu import conv_direct, passes
@@ -38,6 +43,34 @@ def test_every_file_with_compiled_code_counts():
     files = (REPOSITORY / "common").rglob("*.py")
     using = {p.parent for p in files if any(mark in p.read_text("utf-8") for mark in marks)}
     assert using == set(jit.SOURCES)
+
+
+def test_what_cannot_be_compiled_keeps_nobody_waiting():
+    @jit.compiled
+    def wrong(x):
+        return x.nothing_of_the_kind
+
+    for _ in range(2):  # nor itself
+        with pytest.raises(TypingError):
+            wrong(1)
+        assert not jit._HELD
+
+
+def test_old_code_never_stands_for_new(tmp_path, monkeypatch):
+    """Numba's index is written before the code, and a process may be killed in between."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    @jit.compiled
+    def more(x):
+        return x + 1
+
+    file = more._cache._cache_file
+    Path(file._cache_path).mkdir(parents=True, exist_ok=True)
+    old = Path(file._cache_path, file._data_name(1))
+    old.write_bytes(b"of another version")
+    monkeypatch.setattr(file, "_save_data", lambda name, data: None)
+    assert more(1) == 2
+    assert not old.exists()
 
 
 HELD = """
