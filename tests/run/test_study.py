@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from common.tables.study_table import (
     scores_of_maps,
 )
 from tests.conftest import toy_labels
+from tests.results import bits
 from tests.tables.test_paper_table import LABELS, change_report, write_results
 
 QUICK = "-e 1 -k 4 -p 2 --precision fp32"
@@ -125,6 +127,33 @@ def test_an_interrupted_study_goes_on(study_of_one):
     )
     assert main(command(study)) == 0
     assert (study / "out" / "study.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+@pytest.mark.parametrize("with_its_run", [True, False])
+def test_a_study_killed_anywhere_goes_on_to_the_same_bits(tmp_path, toy_data, with_its_run):
+    content = {
+        "flags": f"-i 2 --data-dir {toy_data}",
+        "scenes": {"UP": None},
+        "methods": {"SSRN": f"SSRN/SSRN.py {QUICK.replace('-e 1', '-e 4')}"},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    whole = [*command(tmp_path)[:-1], str(tmp_path / "whole")]
+    assert main(whole) == 0
+    for seconds in np.random.default_rng(0).uniform(1, 8, 4):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "common", "study", *command(tmp_path)],
+            cwd=REPOSITORY,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(seconds)
+        (os.killpg if with_its_run else os.kill)(process.pid, signal.SIGKILL)
+        process.wait()
+    assert main(command(tmp_path)) == 0  # if need be after the run that was left behind
+    (run,) = (tmp_path / "runs").iterdir()
+    assert bits(run) == bits(tmp_path / "whole" / run.name)
 
 
 @pytest.mark.slow
