@@ -30,7 +30,9 @@ def copy(tmp_path, monkeypatch):
     """A copy of the repository, as far as tables need it."""
     for folder in ("results/published", "benchmarks/results", "docs", "studies"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
-    shutil.copy(REPOSITORY / "README.md", tmp_path)
+    for name in ("README.md", "common/fast/README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
     monkeypatch.setattr(readme_tables, "REPOSITORY", tmp_path)
     return tmp_path
 

@@ -8,7 +8,7 @@ is Python, and what stands within is `helper`s, of which the smallest are `inlin
 import functools
 import glob
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numba
@@ -53,7 +53,7 @@ def compiled(function, parallel: bool = False):
     return dispatcher
 
 
-def _alone(dispatcher: Dispatcher, compile, signature):
+def _alone(dispatcher: Dispatcher, compile_now: Callable, signature):
     """Compile for a signature, while no other process compiles the same function or reads it.
 
     Who has waited for another process finds what it wants in Numba's cache.  That is not made for
@@ -62,14 +62,14 @@ def _alone(dispatcher: Dispatcher, compile, signature):
     file = dispatcher._cache._cache_file
     with global_compiler_lock:  # the threads of this process
         if file._index_path in _HELD:
-            return compile(signature)
+            return compile_now(signature)
         Path(file._cache_path).mkdir(parents=True, exist_ok=True)
         with one_process_at_a_time(file._index_path):
             _HELD.add(file._index_path)
             try:
                 if not file._load_index():
                     _remove_code_of_other_versions(file)
-                return compile(signature)
+                return compile_now(signature)
             finally:
                 _HELD.remove(file._index_path)
 
