@@ -164,7 +164,7 @@ def markdown(result: dict) -> str:
     lines = [
         f"`python -m benchmarks.first_contact`, {environment['device_name']}, "
         f"{environment['cores']} cores, Python {environment['python']}, commit "
-        f"{environment['commit']}. Medians over processes with a warm disk cache, but for the "
+        f"{environment['commit'][:12]}. Medians over processes with a warm disk cache, but for the "
         f"compilation empty caches of kernels. The load is how many processes ran or waited on the "
         f"machine, other programs' among them: what a command takes by itself is the processor's "
         f"time.",

@@ -210,10 +210,11 @@ def markdown(result: dict) -> str:
     epochs = f"The whole protocol is {result['protocol_epochs']} epochs. " if whole else ""
     lines = [
         f"`{held}{result['command'].strip()}`, {result['date']}, {environment['device_name']}, "
-        f"{environment['threads']} threads, PyTorch {environment['torch']}, Python "
-        f"{environment['python']}, commit {environment['commit']}. Medians (smallest – largest) "
-        f"over the rounds; × is how many times better than plain. {epochs}`--precision auto` is "
-        f"{result['auto_precision']} here.",
+        f"{environment['threads']} thread{'s' * (environment['threads'] > 1)}, PyTorch "
+        f"{environment['torch']}, Python {environment['python']}, commit "
+        f"{environment['commit'][:12]}. Medians (smallest – largest) over the rounds; × is how "
+        f"many times better than plain. {epochs}`--precision auto` is {result['auto_precision']} "
+        f"here.",
         "",
         f"| | | plain |{''.join(f' {precision} | × |' for precision in precisions)}",
         f"|---|---|---|{'---|---|' * len(precisions)}",
@@ -231,10 +232,10 @@ def markdown(result: dict) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Median and range, with as many digits as it needs."""
+    """Median, and the range of several, with as many digits as they need."""
     digits = 1 if statistics.median(values) < 100 else 0
     low, middle, high = (f"{f(values):.{digits}f}" for f in (min, statistics.median, max))
-    return f"{middle} ({low} – {high})"
+    return f"{middle} ({low} – {high})" if len(values) > 1 else middle
 
 
 if __name__ == "__main__":
