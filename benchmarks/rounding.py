@@ -200,7 +200,7 @@ def markdown(result: dict) -> str:
             "",
         ]
         seeds = f"{SEEDS[0]}–{SEEDS[-1]}"
-        share = f"{1 - NOT_TRAINED_ON:.0%} trained on"
+        share = f"{100 * (1 - NOT_TRAINED_ON):.0f} % trained on"
         lines += [
             f"| network | layers in float32, {share}, seeds {seeds} | OA % | AA % | κ × 100 |"
         ]
