@@ -340,13 +340,15 @@ def test_iterations_side_by_side_are_as_one_after_another(toy_data, tmp_path, mo
         assert seconds == pytest.approx(rows["seconds"].sum())
 
 
-def test_fast_recipe_has_its_own_defaults_and_flags_win(toy_data, tmp_path):
+def test_fast_recipe_has_its_own_defaults_and_flags_win(toy_data, tmp_path, capsys):
     flags = ["-d", "UP", "-p", "2", "-k", "4", "-i", "1", "--data-dir", str(toy_data)]
     settings = {}
     for name, more in {"own": ["-e", "1"], "given": ["-e", "2", "--lr", "0.01"]}.items():
         flags_now = [*flags, "--recipe", "fast", *more, "--out", str(tmp_path / name)]
         assert main(*SCRIPTS["SSRN"], flags_now) == 0
         settings[name] = read_report(tmp_path / name)["settings"]
+    said = capsys.readouterr().err
+    assert "training pixels make 8 updates of the weights, which are few; --recipe paper" in said
     assert (settings["own"]["epoch"], settings["own"]["lr"]) == (1, 3e-3)
     assert (settings["given"]["epoch"], settings["given"]["lr"]) == (2, 0.01)
     assert "recipe fast" in (tmp_path / "own" / "report.txt").read_text("utf-8")
