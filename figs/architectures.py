@@ -23,8 +23,8 @@ GUTTER = 15.0  # below a row, for the arrow that leads to the next
 HEADER, FOOTER = 34.0, 24.0
 HALVES = (("spectral half", "#0072B2"), ("spatial half and head", "#D55E00"))
 LEGEND = (
-    "Within a box, read from top to bottom. Below each stage: the shape of its output, rows × cols × bands, "
-    "kernels. same: zero padding keeps the size."
+    "Within a box, read from top to bottom. Below each stage: the shape of its output, "
+    "rows × cols × bands, kernels. same: zero padding keeps the size."
 )
 
 Column = list[Step]  # steps above each other: parallel branches have two

@@ -86,7 +86,8 @@ def draw_efr(network: nn.Module, patch_shape: Sequence[int], stem: Path) -> None
         canvas.heading(axis, "Efficient feature recalibration", "A2S2KResNet.EFR")
         _draw_recalibration(axis, 62.0, 140.0, shapes)
         _draw_gate(axis, 140.0, 258.0, block, shapes)
-        note = "Below maps: rows × cols × bands, kernels. Each strip has one cell per kernel; dashed: zero."
+        note = "Below maps: rows × cols × bands, kernels. "
+        note += "Each strip has one cell per kernel; dashed: zero."
         canvas.text(axis, 10, 367, note, ha="left", size=SMALL)
         canvas.save(axis, stem)
 

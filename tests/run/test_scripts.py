@@ -348,7 +348,9 @@ def test_fast_recipe_has_its_own_defaults_and_flags_win(toy_data, tmp_path, caps
         assert main(*SCRIPTS["SSRN"], flags_now) == 0
         settings[name] = read_report(tmp_path / name)["settings"]
     said = capsys.readouterr().err
-    assert "training pixels make 8 updates of the weights, which are few; --recipe paper" in said
+    assert (
+        "111 training pixels make 7 updates of the weights, which are few; --recipe paper" in said
+    )
     assert (settings["own"]["epoch"], settings["own"]["lr"]) == (1, 3e-3)
     assert (settings["given"]["epoch"], settings["given"]["lr"]) == (2, 0.01)
     assert "recipe fast" in (tmp_path / "own" / "report.txt").read_text("utf-8")
