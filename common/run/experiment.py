@@ -223,9 +223,11 @@ def announce(scene: Scene, device: str, out: Path) -> None:
 
 def tell_of_few_updates(settings: Settings, splits: Sequence[Split]) -> None:
     """Say on stderr that the fast recipe's epochs are too few where few pixels train."""
+    if settings.recipe != "fast":
+        return
     pixels = len(splits[0].train)
     updates = settings.epoch * math.ceil(pixels / settings.batch_size)
-    if settings.recipe == "fast" and updates < FEW_UPDATES:
+    if updates < FEW_UPDATES:
         print(
             f"note: --recipe fast: {pixels} training pixels make {updates} updates of the weights, "
             f"which are few; --recipe paper trains longer, and better where few pixels train",
