@@ -8,6 +8,7 @@ is Python, and what stands within is `helper`s, of which the smallest are `inlin
 import functools
 import glob
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from common.system.files import one_process_at_a_time
 
 # PyTorch's threads are OpenMP's.
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+# The loops are vector code already: LLVM's first level makes them as fast as its third, or faster,
+# to the same bits, and in three quarters of the time.
+if "NUMBA_OPT" not in os.environ:
+    numba.config.OPT = type(numba.config.OPT)("1")
 
 SOURCES = [Path(__file__).parent, Path(__file__).parents[1] / "cpu"]  # folders
 
