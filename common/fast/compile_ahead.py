@@ -69,14 +69,16 @@ class _Helpers(event.Listener):
     def on_start(self, event: event.Event) -> None:
         if self.waiting and hasattr(event.data["dispatcher"]._cache, "_cache_file"):
             self.waiting = False
+            number = min(PROCESSES, torch.get_num_threads()) - 1
             with contextlib.suppress(Exception), torch.enable_grad():  # else it takes longer
-                self.start(min(PROCESSES, torch.get_num_threads()) - 1)
+                if number:
+                    self.start(number)
 
     def on_end(self, event: event.Event) -> None:
         pass
 
     def start(self, number: int) -> None:
-        layers = self.layers() if number else []
+        layers = self.layers()
         folder = Path(self.folder.enter_context(tempfile.TemporaryDirectory()))
         for helper in range(number):
             first, path = helper * len(layers) // number, folder / f"{helper}.pickle"

@@ -38,7 +38,7 @@ class Point:
         Shares, None where undefined.
     train_seconds : list of float
     test_sha256 : list of str
-        Of the test pixels; none of a run before there were pairs.
+        Of the test pixels; empty where the report has none.
     environment : dict
         Commit, processor, threads and precision of the run.
     """

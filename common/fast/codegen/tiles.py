@@ -120,7 +120,7 @@ def product_tile(_, count, x, y, sums):
             for j in blocks
             for n, total in enumerate(block(rows[0][i : i + BLOCK], rows[1][j : j + BLOCK]))
         }
-        totals = [total for _, total in sorted(found.items(), key=lambda item: item[0])]
+        totals = [found[i, j] for i in range(PRODUCTS) for j in range(PRODUCTS)]
         while len(totals) > 1:  # halves are added up and filled with those of another
             half = len(totals) // 2
             totals = [a.pair_sums(b) for a, b in zip(totals[:half], totals[half:], strict=True)]
