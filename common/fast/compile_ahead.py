@@ -104,14 +104,16 @@ def layers_in_order(model: nn.Module, calls: Sequence[Call]) -> list[bytes]:
     """Each layer and how it is called, pickled; those that cannot be are left out.
 
     Convolutions come first, last to first, so that helpers work towards the process that runs the
-    network from its beginning, norms among it.
+    network from its beginning, norms among it; first of all those along the bands, whose gradients
+    take longest.
     """
     found = []
     for call in reversed(calls):
         with contextlib.suppress(Exception):
             module = copy.deepcopy(model.get_submodule(call.layer))
             pickled = pickle.dumps((use_layers(module, None, None), call))
-            found.append((not isinstance(module, nn.Conv3d), pickled))
+            bands = module.kernel_size[-1] if isinstance(module, nn.Conv3d) else 0
+            found.append((-min(bands, 2) if bands < call.shapes[0][-1] else -1, pickled))
     return [layer for _, layer in sorted(found, key=lambda item: item[0])]
 
 

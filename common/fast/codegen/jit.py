@@ -1,8 +1,10 @@
 """Numba's compiler as this project uses it: without Python's lock, and kept between runs.
 
 Each library that Numba compiles holds all that its function calls, optimised once more.  So what
-Python calls are functions with one loop over the threads, or small ones; what stands around these
-is Python, and what stands within is `helper`s, of which the smallest are `inlined`.
+Python calls are functions with one loop over the threads (`threads.py`), or small ones; what stands
+around these is Python, and what stands within is `helper`s, of which the smallest are `inlined`.
+Arithmetic on whole arrays, as NumPy's, takes a second to compile wherever it comes first: small
+arrays too are gone through by loops.
 """
 
 import functools
@@ -40,16 +42,16 @@ def content_hash(folders: Iterable[Path]) -> str:
 STAMP = content_hash(SOURCES)
 
 
-def compiled(function, parallel: bool = False):
+def compiled(function):
     """Compile a function when it is first called; the result is kept for the next process.
 
     No fastmath: code from Numba's cache is optimised otherwise than code compiled just now, and
     with fastmath the two would round differently.
     """
     try:
-        dispatcher = numba.njit(parallel=parallel, nogil=True, cache=True)(function)
+        dispatcher = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # neither beside its file nor in the user's cache can it be kept
-        return numba.njit(parallel=parallel, nogil=True)(function)
+        return numba.njit(nogil=True)(function)
     # Numba looks only whether the function's own file has been written to, not at those it calls
     # into.  Its version it reads first: what follows may name classes that are no more.
     file = dispatcher._cache._cache_file
@@ -65,6 +67,7 @@ def _alone(dispatcher: Dispatcher, compile_now: Callable, signature):
     two writers, which may both keep their code in a file of the same name.
     """
     file = dispatcher._cache._cache_file
+    numba.get_num_threads()  # starts the pool of threads, which what is read from the cache calls
     with global_compiler_lock:  # the threads of this process
         if file._index_path in _HELD:
             return compile_now(signature)
@@ -87,11 +90,6 @@ def _remove_code_of_other_versions(file: IndexDataCacheFile) -> None:
     name = glob.escape(Path(file._index_name).stem)
     for path in Path(file._cache_path).glob(f"{name}.*.nbc"):
         path.unlink(missing_ok=True)
-
-
-def on_all_threads(function):
-    """Compile a function whose `numba.prange` loops are shared out among the threads."""
-    return compiled(function, parallel=True)
 
 
 def helper(function):

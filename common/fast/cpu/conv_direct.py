@@ -8,13 +8,13 @@ weights' gradient, of a band and the one that the next of the output's bands see
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-from common.fast.codegen.jit import compiled, helper, on_all_threads
+from common.fast.codegen.jit import compiled, helper
 from common.fast.codegen.processor import AVX512
+from common.fast.codegen.threads import on_all_threads, share
 from common.fast.codegen.tiles import (
     GRADIENT_CHANNELS,
     OFFSETS,
@@ -28,7 +28,7 @@ from common.fast.cpu.reading import (
     Gradient,
     Source,
     add_gradient_sums,
-    buffers,
+    buffer,
     cell_of,
     clear_lanes,
     copy,
@@ -66,27 +66,29 @@ class Sums(NamedTuple):
     back: np.ndarray
 
 
-@on_all_threads
+@compiled
 def convolve(x, geometry, tiles, bias, out, threads):
     """Write the convolution of the map `x` to the map `out`.
 
     `tiles` are of the weights ``(rows * cols * channels in, bands, channels out)``.
     """
+    on_all_threads(_convolve_part, threads, x, geometry, tiles, bias, out)
+
+
+@helper
+def _convolve_part(thread, threads, x, geometry, tiles, bias, out):
     rows, cols, channels, _, lanes = out.shape
     cells, per_number = rows * cols * (lanes // LANES), _per_number(tiles)
     length, depth = _row_length(x, geometry) // per_number, tiles.shape[2]
     offsets = _window_offsets(geometry.rows * geometry.cols * x.array.shape[2], depth, length, 1)
     starts = first_channels(channels, CHANNELS)
-    windows = buffers(threads, _window_size(x, geometry), bias)
-    windows_in_pairs = buffers(threads, len(windows[0]) // 2, tiles)
-    for thread in numba.prange(threads):
-        window = windows[thread]
-        for index in range(thread * cells // threads, (thread + 1) * cells // threads):
-            cell = cell_of(index, lanes)
-            _read_window(x, geometry, cell.place // cols, cell.place % cols, cell.lane, window)
-            inputs = _pairs(window, 2, 1, windows_in_pairs[thread])
-            stride = geometry.stride // per_number
-            _convolve_window(inputs, stride, offsets, tiles, starts, bias, out, cell)
+    window = buffer(_window_size(x, geometry), bias)
+    in_pairs = buffer(len(window) // 2, tiles)
+    for index in share(cells, thread, threads):
+        cell = cell_of(index, lanes)
+        _read_window(x, geometry, cell.place // cols, cell.place % cols, cell.lane, window)
+        inputs, stride = _pairs(window, 2, 1, in_pairs), geometry.stride // per_number
+        _convolve_window(inputs, stride, offsets, tiles, starts, bias, out, cell)
 
 
 def _per_number(tiles):
@@ -182,11 +184,16 @@ def valid_lanes(patches, lanes, like):
     return valid
 
 
-@on_all_threads
+@compiled
 def _sum_gradients(x, geometry, gradient, tiles, of_x, sums):
     """Write each thread's sums for `weight_gradient`."""
+    on_all_threads(_sum_gradients_part, len(sums.weights), x, geometry, gradient, tiles, of_x, sums)
+
+
+@helper
+def _sum_gradients_part(thread, threads, x, geometry, gradient, tiles, of_x, sums):
     rows, cols, channels, bands, lanes = gradient.array.shape
-    channels_in, threads, with_back = x.array.shape[2], len(sums.weights), tiles.size > 0
+    channels_in, with_back, number = x.array.shape[2], tiles.size > 0, sums.bias
     cells, row_length = rows * cols * (lanes // LANES), _row_length(x, geometry)
     pad = geometry.bands - 1 - geometry.pad_bands if with_back else 0
     back_length, per_number = _even(bands + 2 * pad), _per_number(tiles)
@@ -196,38 +203,34 @@ def _sum_gradients(x, geometry, gradient, tiles, of_x, sums):
     back_offsets = _window_offsets(channels, geometry.bands, back_length, 1)
     starts = first_channels(channels, GRADIENT_CHANNELS)
     back_starts = first_channels(channels_in, CHANNELS)
-    no_bias = np.zeros(channels_in, sums.bias.dtype)
-    valid = valid_lanes(x.patches, lanes, sums.bias)
-    windows = buffers(threads, _window_size(x, geometry) + 2 * LANES, sums.bias)
-    gradients = buffers(threads, channels * length, sums.bias)
-    windows_in_pairs = buffers(threads, len(windows[0]), tiles)
-    gradients_in_pairs = buffers(threads, channels * length // 2, tiles)
-    sums_of_lanes = buffers(threads, sums.weights[0].size * LANES, sums.bias)
-    for thread in numba.prange(threads):
-        window, row_of_out, vectors = windows[thread], gradients[thread], sums_of_lanes[thread]
-        bias_sums, back_sums = sums.bias[thread], sums.back[thread]
-        for index in range(thread * cells // threads, (thread + 1) * cells // threads):
-            cell = cell_of(index, lanes)
-            _read_window(x, geometry, cell.place // cols, cell.place % cols, cell.lane, window)
-            if not valid[cell.lane + LANES - 1]:
-                view = View(window, 0, LANES)
-                clear_lanes(len(window) // LANES, view, View(valid, cell.lane, 0), view)
-            for k in range(channels):
-                g = View(row_of_out, k * length + pad * LANES, LANES)
-                read_gradient(gradient, cell, k, g)
-                sum_row(bands, g, lanes_of(bias_sums, cell, k))
-            inputs = _pairs(window, 1, geometry.stride, windows_in_pairs[thread])
-            of_out = _pairs(row_of_out, 2, 1, gradients_in_pairs[thread])
-            _add_window(
-                inputs, stride, offsets, starts,
-                View(of_out, pad * LANES, length // per_number), -(-bands // per_number), vectors,
-            )  # fmt: skip
-            if with_back:
-                _convolve_window(of_out, 1, back_offsets, tiles, back_starts, no_bias, of_x, cell)
-                if x.normalised:  # while what was written is in the processor's cache
-                    for k in range(channels_in):
-                        add_gradient_sums(x, cell, k, row_of(of_x, cell, k), back_sums)
-        add_up_lanes(sums.weights[thread].size, vectors, sums.weights[thread], 0)
+    no_bias = np.zeros(channels_in, number.dtype)
+    valid = valid_lanes(x.patches, lanes, number)
+    window = buffer(_window_size(x, geometry) + 2 * LANES, number)
+    gradients, in_pairs = buffer(channels * length, number), buffer(len(window), tiles)
+    gradients_in_pairs = buffer(channels * length // 2, tiles)
+    vectors = buffer(sums.weights[thread].size * LANES, number)
+    for index in share(cells, thread, threads):
+        cell = cell_of(index, lanes)
+        _read_window(x, geometry, cell.place // cols, cell.place % cols, cell.lane, window)
+        if not valid[cell.lane + LANES - 1]:
+            view = View(window, 0, LANES)
+            clear_lanes(len(window) // LANES, view, View(valid, cell.lane, 0), view)
+        for k in range(channels):
+            g = View(gradients, k * length + pad * LANES, LANES)
+            read_gradient(gradient, cell, k, g)
+            sum_row(bands, g, lanes_of(sums.bias[thread], cell, k))
+        inputs = _pairs(window, 1, geometry.stride, in_pairs)
+        of_out = _pairs(gradients, 2, 1, gradients_in_pairs)
+        _add_window(
+            inputs, stride, offsets, starts,
+            View(of_out, pad * LANES, length // per_number), -(-bands // per_number), vectors,
+        )  # fmt: skip
+        if with_back:
+            _convolve_window(of_out, 1, back_offsets, tiles, back_starts, no_bias, of_x, cell)
+            if x.normalised:  # while what was written is in the processor's cache
+                for k in range(channels_in):
+                    add_gradient_sums(x, cell, k, row_of(of_x, cell, k), sums.back[thread])
+    add_up_lanes(sums.weights[thread].size, vectors, sums.weights[thread], 0)
 
 
 @helper

@@ -9,13 +9,13 @@ blocks of 16 bands that begin every 10.  What the blocks of one place give is ke
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from common.fast.codegen.band_loops import fetch
-from common.fast.codegen.jit import compiled, helper, inlined, on_all_threads
+from common.fast.codegen.jit import compiled, helper, inlined
 from common.fast.codegen.processor import AVX512
 from common.fast.codegen.short_fourier import OUTPUTS, PARTNERS, SLOTS, TAPS, transform_back
+from common.fast.codegen.threads import on_all_threads, share
 from common.fast.codegen.tiles import PRODUCTS, output_tile, product_tile
 from common.fast.codegen.vectors import LANES, View
 from common.fast.cpu.conv_direct import Sums, add_up_bias, valid_lanes
@@ -30,7 +30,7 @@ from common.fast.cpu.reading import (
     Gradient,
     Source,
     add_gradient_sums,
-    buffers,
+    buffer,
     cell_of,
     clear_lanes,
     copy,
@@ -56,7 +56,7 @@ class Ahead(NamedTuple):
     cells: int
 
 
-@on_all_threads
+@compiled
 def convolve(x, padding, tiles, bias, out, threads):
     """Write the convolution of the map `x` to the map `out`.
 
@@ -66,6 +66,13 @@ def convolve(x, padding, tiles, bias, out, threads):
 
     Returns the sums over all places and bands, ``(threads, channels, lanes)``.
     """
+    sums = np.zeros((threads, out.shape[2], out.shape[4]), bias.dtype)
+    on_all_threads(_convolve_part, threads, x, padding, tiles, bias, out, sums)
+    return sums
+
+
+@helper
+def _convolve_part(thread, threads, x, padding, tiles, bias, out, sums):
     rows, cols, channels, bands, lanes = out.shape
     array, channels_in, blocks = x.array, x.array.shape[2], -(-bands // OUTPUTS)
     cells, length = rows * cols * (lanes // LANES), row_length(blocks)
@@ -73,30 +80,24 @@ def convolve(x, padding, tiles, bias, out, threads):
     units_in = tiles.shape[2]  # channels in, or pairs of them
     per_number = channels_in // units_in
     step, step_in = slot_step(channels, blocks), slot_step(units_in, blocks)
-    inputs = buffers(threads, channels_in * length, bias)
-    of_inputs = buffers(threads, SLOTS * step_in, tiles)
-    products = buffers(threads, SLOTS * step, bias)
-    rows_out = buffers(threads, length, bias)
-    sums = np.zeros((threads, channels, lanes), bias.dtype)
-    for thread in numba.prange(threads):
-        slots, product, row_out = of_inputs[thread], products[thread], rows_out[thread]
-        own_sums, whole_row = sums[thread], View(row_out, 0, LANES)
-        for index in range(thread * cells // threads, (thread + 1) * cells // threads):
-            cell, ahead = cell_of(index, lanes), Ahead(array, out, index + 1, cells)
-            _read(x, cell, padding, length, inputs[thread])
-            transform_over_channels(inputs[thread], channels_in, per_number, blocks, slots)
-            for slot in range(SLOTS):
-                _multiply(
-                    slot, blocks, View(slots, slot * step_in, 0), tiles, starts,
-                    no_bias if slot else bias, View(product, PARTNERS[slot] * step, 0), ahead,
-                )  # fmt: skip
-            for k in range(channels):
-                for block in range(blocks):
-                    slots_of = View(product, (k * blocks + block) * LANES, step)
-                    _back(slots_of, View(row_out, block * OUTPUTS * LANES, LANES))
-                copy(bands, whole_row, row_of(out, cell, k))
-                sum_row(bands, whole_row, lanes_of(own_sums, cell, k))
-    return sums
+    inputs, row_out = buffer(channels_in * length, bias), buffer(length, bias)
+    slots, products = buffer(SLOTS * step_in, tiles), buffer(SLOTS * step, bias)
+    whole_row = View(row_out, 0, LANES)
+    for index in share(cells, thread, threads):
+        cell, ahead = cell_of(index, lanes), Ahead(array, out, index + 1, cells)
+        _read(x, cell, padding, length, inputs)
+        transform_over_channels(inputs, channels_in, per_number, blocks, slots)
+        for slot in range(SLOTS):
+            _multiply(
+                slot, blocks, View(slots, slot * step_in, 0), tiles, starts,
+                no_bias if slot else bias, View(products, PARTNERS[slot] * step, 0), ahead,
+            )  # fmt: skip
+        for k in range(channels):
+            for block in range(blocks):
+                slots_of = View(products, (k * blocks + block) * LANES, step)
+                _back(slots_of, View(row_out, block * OUTPUTS * LANES, LANES))
+            copy(bands, whole_row, row_of(out, cell, k))
+            sum_row(bands, whole_row, lanes_of(sums[thread], cell, k))
 
 
 def weight_gradient(
@@ -148,58 +149,56 @@ def _add_up(sums, patches):
     return of_weights, add_up_bias(sums.bias, patches)
 
 
-@on_all_threads
+@compiled
 def _sum_gradients(x, padding, gradient, tiles, of_x, sums):
     """Write each thread's sums for `weight_gradient`."""
+    on_all_threads(_sum_gradients_part, len(sums.bias), x, padding, gradient, tiles, of_x, sums)
+
+
+@helper
+def _sum_gradients_part(thread, threads, x, padding, gradient, tiles, of_x, sums):
     rows, cols, channels, bands, lanes = gradient.array.shape
-    cells, threads = rows * cols * (lanes // LANES), len(sums.bias)
-    array, channels_in, blocks = x.array, x.array.shape[2], -(-bands // OUTPUTS)
-    length, units = row_length(blocks), tiles.shape[2]  # channels out, or pairs of them
-    per_number = channels // units
+    cells, array, channels_in = rows * cols * (lanes // LANES), x.array, x.array.shape[2]
+    blocks, units = -(-bands // OUTPUTS), tiles.shape[2]  # channels out, or pairs of them
+    length, per_number, number = row_length(blocks), channels // units, sums.bias
     vectors = -(-blocks // per_number)  # of a channel, in slots for sums over lanes
     step, step_in = slot_step(units, blocks), slot_step(channels_in, blocks)
     apart, apart_in = slot_step(channels, vectors), slot_step(channels_in, vectors)
     of_inputs_at = 0 if per_number == 1 else SLOTS * step_in
     starts, starts_in = first_channels(channels, PRODUCTS), first_channels(channels_in, PRODUCTS)
     tile_starts = first_channels(channels_in, CHANNELS)
-    no_bias = np.zeros(channels_in, sums.bias.dtype)
-    valid = valid_lanes(x.patches, lanes, sums.bias)
-    inputs = buffers(threads, channels_in * length, sums.bias)
-    gradients = buffers(threads, channels * length, sums.bias)
-    slots_back = buffers(threads, of_inputs_at + SLOTS * apart_in, sums.bias)
-    slots_of_gradients = buffers(threads, SLOTS * step, tiles)
-    halves_of_gradients = buffers(threads, 0 if per_number == 1 else SLOTS * apart, tiles)
-    rows_back = buffers(threads, length, sums.bias)
-    for thread in numba.prange(threads):
-        row, g = inputs[thread], gradients[thread]
-        slots, of_gradient = slots_back[thread], slots_of_gradients[thread]
-        of_inputs = slots[of_inputs_at:].view(tiles.dtype)  # `slots` may overwrite them
-        halves = of_gradient if per_number == 1 else halves_of_gradients[thread]
-        bias_sums, back_sums, own_sums = sums.bias[thread], sums.back[thread], sums.weights[thread]
-        for index in range(thread * cells // threads, (thread + 1) * cells // threads):
-            cell = cell_of(index, lanes)
-            ahead = Ahead(gradient.array, array, index + 1, cells)
-            _read(x, cell, padding, length, row)
-            if not valid[cell.lane + LANES - 1]:
-                view = View(row, 0, LANES)
-                clear_lanes(len(row) // LANES, view, View(valid, cell.lane, 0), view)
-            transform_over_lanes(row, channels_in, per_number, blocks, of_inputs)
-            for k in range(channels):
-                view = View(g, k * length, LANES)
-                read_gradient(gradient, cell, k, view)
-                sum_row(bands, view, lanes_of(bias_sums, cell, k))
-            transform_gradients(g, channels, per_number, blocks, of_gradient, halves)
-            _add_products(
-                View(halves, 0, apart), starts, View(of_inputs, 0, apart_in), starts_in,
-                vectors, own_sums,
-            )  # fmt: skip
-            if tiles.size:
-                for slot in range(SLOTS):
-                    _multiply(
-                        slot, blocks, View(of_gradient, PARTNERS[slot] * step, 0), tiles,
-                        tile_starts, no_bias, View(slots, slot * step_in, 0), ahead,
-                    )  # fmt: skip
-                _write_back(slots, blocks, padding, rows_back[thread], x, cell, of_x, back_sums)
+    no_bias = np.zeros(channels_in, number.dtype)
+    valid = valid_lanes(x.patches, lanes, number)
+    inputs, gradients = buffer(channels_in * length, number), buffer(channels * length, number)
+    slots_back = buffer(of_inputs_at + SLOTS * apart_in, number)
+    of_inputs = slots_back[of_inputs_at:].view(tiles.dtype)  # which `slots_back` may overwrite
+    of_gradients = buffer(SLOTS * step, tiles)
+    halves = of_gradients if per_number == 1 else buffer(SLOTS * apart, tiles)
+    row_back = buffer(length, number)
+    for index in share(cells, thread, threads):
+        cell = cell_of(index, lanes)
+        ahead = Ahead(gradient.array, array, index + 1, cells)
+        _read(x, cell, padding, length, inputs)
+        if not valid[cell.lane + LANES - 1]:
+            view = View(inputs, 0, LANES)
+            clear_lanes(len(inputs) // LANES, view, View(valid, cell.lane, 0), view)
+        transform_over_lanes(inputs, channels_in, per_number, blocks, of_inputs)
+        for k in range(channels):
+            view = View(gradients, k * length, LANES)
+            read_gradient(gradient, cell, k, view)
+            sum_row(bands, view, lanes_of(sums.bias[thread], cell, k))
+        transform_gradients(gradients, channels, per_number, blocks, of_gradients, halves)
+        _add_products(
+            View(halves, 0, apart), starts, View(of_inputs, 0, apart_in), starts_in, vectors,
+            sums.weights[thread],
+        )  # fmt: skip
+        if tiles.size:
+            for slot in range(SLOTS):
+                _multiply(
+                    slot, blocks, View(of_gradients, PARTNERS[slot] * step, 0), tiles,
+                    tile_starts, no_bias, View(slots_back, slot * step_in, 0), ahead,
+                )  # fmt: skip
+            _write_back(slots_back, blocks, padding, row_back, x, cell, of_x, sums.back[thread])
 
 
 @helper

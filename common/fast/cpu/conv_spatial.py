@@ -9,14 +9,14 @@ too, of neighbouring numbers, and products are made in bfloat16, sums in float32
 how many numbers there are in each of an array's, 1 or 2.
 """
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 
 from common.fast.codegen.band_loops import along_bands
-from common.fast.codegen.jit import compiled, helper, on_all_threads
+from common.fast.codegen.jit import compiled, helper
 from common.fast.codegen.processor import AVX512
+from common.fast.codegen.threads import on_all_threads, share
 from common.fast.codegen.tiles import PRODUCTS, output_tile, product_tile
 from common.fast.codegen.vectors import LANES, View
 from common.fast.cpu.conv_direct import Geometry, add_up_bias
@@ -24,7 +24,7 @@ from common.fast.cpu.reading import (
     Cell,
     Gradient,
     Source,
-    buffers,
+    buffer,
     clear_lanes,
     copy,
     first_channels,
@@ -116,9 +116,14 @@ def _empty_padded(
     return out
 
 
-@on_all_threads
+@compiled
 def _convolve(x, geometry, tiles, bias, out, threads):
     """Write the convolution of the padded `x` to `out`."""
+    on_all_threads(_convolve_part, threads, x, geometry, tiles, bias, out)
+
+
+@helper
+def _convolve_part(thread, threads, x, geometry, tiles, bias, out):
     rows, cols, lanes = out.shape[0], out.shape[1], out.shape[4]
     channels, numbers = out.shape[2] * out.shape[3], x.shape[2] * x.shape[3]
     step, step_out, groups = numbers * lanes, channels * lanes, lanes // LANES
@@ -129,20 +134,19 @@ def _convolve(x, geometry, tiles, bias, out, threads):
     wide = cols // PLACES
     in_row = wide + cols % PLACES  # tiles
     jobs = rows * in_row * groups * len(starts)
-    for thread in numba.prange(threads):
-        for job in range(thread * jobs // threads, (thread + 1) * jobs // threads):
-            block, rest = job % len(starts), job // len(starts)
-            group, rest = rest % groups, rest // groups
-            row, tile = rest // in_row, rest % in_row
-            col = tile * PLACES if tile < wide else wide * PLACES + tile - wide
-            inputs = View(x, (row * cols_in + col) * step + group * LANES, step)
-            of_block = View(tiles, block * weights, CHANNELS)
-            at = (row * cols + col) * step_out + starts[block] * lanes + group * LANES
-            here, bias_here = View(out, at, lanes), View(bias, starts[block], 1)
-            if tile < wide:
-                _wide_tile(inputs, offsets, of_block, bias_here, here, step_out)
-            else:
-                _narrow_tile(inputs, offsets, of_block, bias_here, here, step_out)
+    for job in share(jobs, thread, threads):
+        block, rest = job % len(starts), job // len(starts)
+        group, rest = rest % groups, rest // groups
+        row, tile = rest // in_row, rest % in_row
+        col = tile * PLACES if tile < wide else wide * PLACES + tile - wide
+        inputs = View(x, (row * cols_in + col) * step + group * LANES, step)
+        of_block = View(tiles, block * weights, CHANNELS)
+        at = (row * cols + col) * step_out + starts[block] * lanes + group * LANES
+        here, bias_here = View(out, at, lanes), View(bias, starts[block], 1)
+        if tile < wide:
+            _wide_tile(inputs, offsets, of_block, bias_here, here, step_out)
+        else:
+            _narrow_tile(inputs, offsets, of_block, bias_here, here, step_out)
 
 
 @helper
@@ -158,29 +162,32 @@ def _offsets(x, geometry):
     return offsets
 
 
-@on_all_threads
+@compiled
 def _sum_products(gradients, x, geometry, rectangle, mask, of_weights, threads):
     """Write the gradient of the weights: of gathered channels with each number that they saw."""
+    on_all_threads(_sum_products_part, threads, gradients, x, geometry, rectangle, mask, of_weights)
+
+
+@helper
+def _sum_products_part(thread, threads, gradients, x, geometry, rectangle, mask, of_weights):
     (channels, taps, numbers), length = of_weights.shape, gradients.shape[1]
     per_number = numbers // (x.shape[2] * x.shape[3])
     starts, starts_in = first_channels(channels, PRODUCTS), first_channels(numbers, PRODUCTS)
-    inputs = buffers(threads, PRODUCTS * length, gradients)
-    tiles, jobs = buffers(threads, LANES, of_weights), taps * len(starts_in)
-    for thread in numba.prange(threads):
-        rows, tile = inputs[thread].reshape(PRODUCTS, length), tiles[thread]
-        for job in range(thread * jobs // threads, (thread + 1) * jobs // threads):
-            tap, start_in = job // len(starts_in), starts_in[job % len(starts_in)]
-            first = tap // geometry.cols, tap % geometry.cols
-            _gather(x, first, rectangle, mask, start_in, per_number, rows)
-            for start in starts:
-                tile[:] = 0
-                product_tile(
-                    length // LANES, View(gradients, start * length, length),
-                    View(rows, 0, length), View(tile, 0, 0),
-                )  # fmt: skip
-                for k in range(PRODUCTS):
-                    for i in range(PRODUCTS):
-                        of_weights[start + k, tap, start_in + i] = tile[PRODUCTS * k + i]
+    rows = buffer(PRODUCTS * length, gradients).reshape(PRODUCTS, length)
+    tile, jobs = buffer(LANES, of_weights), taps * len(starts_in)
+    for job in share(jobs, thread, threads):
+        tap, start_in = job // len(starts_in), starts_in[job % len(starts_in)]
+        first = tap // geometry.cols, tap % geometry.cols
+        _gather(x, first, rectangle, mask, start_in, per_number, rows)
+        for start in starts:
+            tile[:] = 0
+            product_tile(
+                length // LANES, View(gradients, start * length, length),
+                View(rows, 0, length), View(tile, 0, 0),
+            )  # fmt: skip
+            for k in range(PRODUCTS):
+                for i in range(PRODUCTS):
+                    of_weights[start + k, tap, start_in + i] = tile[PRODUCTS * k + i]
 
 
 @compiled
@@ -228,41 +235,46 @@ def _gather_row_of(count, x, mask, out):
     return of_pairs if x[0].dtype == types.int32 else of_numbers
 
 
-@on_all_threads
+@compiled
 def _write_padded(x, padding, out, threads):
     """Write the map to an array with so many zeros around."""
+    on_all_threads(_write_padded_part, threads, x, padding, out)
+
+
+@helper
+def _write_padded_part(thread, threads, x, padding, out):
     rows, cols, channels, bands, lanes = x.array.shape
-    numbers, cols_out, places = out.shape[3], out.shape[1], rows * cols
-    buffer = buffers(threads, channels * bands * LANES, x.scale)
-    for thread in numba.prange(threads):
-        numbers_of_place = buffer[thread]
-        for place in range(thread * places // threads, (thread + 1) * places // threads):
-            to = (place // cols + padding[0]) * cols_out + place % cols + padding[1]
-            for lane in range(0, lanes, LANES):
-                for k in range(channels):
-                    row = View(numbers_of_place, k * bands * LANES, LANES)
-                    read_row(x, Cell(place, lane), k, row)
-                _write(numbers, numbers_of_place, View(out, to * numbers * lanes + lane, lanes))
+    numbers, cols_out = out.shape[3], out.shape[1]
+    numbers_of_place = buffer(channels * bands * LANES, x.scale)
+    for place in share(rows * cols, thread, threads):
+        to = (place // cols + padding[0]) * cols_out + place % cols + padding[1]
+        for lane in range(0, lanes, LANES):
+            for k in range(channels):
+                row = View(numbers_of_place, k * bands * LANES, LANES)
+                read_row(x, Cell(place, lane), k, row)
+            _write(numbers, numbers_of_place, View(out, to * numbers * lanes + lane, lanes))
 
 
-@on_all_threads
+@compiled
 def _write_gradient(gradient, padding, out, sums):
     """Write the gradient to an array with so many zeros around, and add to sums per channel."""
+    on_all_threads(_write_gradient_part, len(sums), gradient, padding, out, sums)
+
+
+@helper
+def _write_gradient_part(thread, threads, gradient, padding, out, sums):
     rows, cols, channels, bands, lanes = gradient.array.shape
-    numbers, cols_out, places = out.shape[3], out.shape[1], rows * cols
-    threads = len(sums)
-    buffer = buffers(threads, channels * bands * LANES, sums)
-    for thread in numba.prange(threads):
-        numbers_of_place, own_sums = buffer[thread], sums[thread]
-        for place in range(thread * places // threads, (thread + 1) * places // threads):
-            to = (place // cols + padding[0]) * cols_out + place % cols + padding[1]
-            for lane in range(0, lanes, LANES):
-                cell = Cell(place, lane)
-                for k in range(channels):
-                    row = View(numbers_of_place, k * bands * LANES, LANES)
-                    read_gradient(gradient, cell, k, row)
-                    sum_row(bands, row, lanes_of(own_sums, cell, k))
-                _write(numbers, numbers_of_place, View(out, to * numbers * lanes + lane, lanes))
+    numbers, cols_out = out.shape[3], out.shape[1]
+    numbers_of_place = buffer(channels * bands * LANES, sums)
+    for place in share(rows * cols, thread, threads):
+        to = (place // cols + padding[0]) * cols_out + place % cols + padding[1]
+        for lane in range(0, lanes, LANES):
+            cell = Cell(place, lane)
+            for k in range(channels):
+                row = View(numbers_of_place, k * bands * LANES, LANES)
+                read_gradient(gradient, cell, k, row)
+                sum_row(bands, row, lanes_of(sums[thread], cell, k))
+            _write(numbers, numbers_of_place, View(out, to * numbers * lanes + lane, lanes))
 
 
 def _write(count, numbers, out):

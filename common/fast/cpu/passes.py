@@ -6,17 +6,16 @@ norm per batch lane and thread, and in float64 from there on; lanes that hold no
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from common.fast.codegen import batch_norm as normalisation
 from common.fast.codegen.band_loops import along_bands
-from common.fast.codegen.jit import compiled, helper, on_all_threads
+from common.fast.codegen.jit import compiled, helper
+from common.fast.codegen.threads import on_all_threads, share
 from common.fast.codegen.vectors import LANES, View
 from common.fast.cpu.reading import (
     Cell,
     add_gradient_sums,
-    buffers,
+    buffer,
     copy,
     lanes_of,
     read_gradient,
@@ -78,158 +77,188 @@ def batch_norm(
     return _factors(module, shift, sums, squares, rows * cols * bands * patches, patches)
 
 
-@on_all_threads
+@compiled
 def _add_up_moments(x, floor, shift, sums, squares):
     """Sums of max(x, floor) - shift and of its square, per thread, channel and batch lane.
 
     The shift is an average of the first patch: what is summed is near zero, so that little cancels.
     """
-    rows, cols, channels, bands, lanes = x.shape
-    length, threads = rows * cols * channels, len(sums)
+    rows, cols, channels, _, _ = x.shape
     vector = np.zeros(LANES, shift.dtype)
     for k in range(channels):
         for place in range(rows * cols):
             copy(1, row_of(x, Cell(place, 0), k), View(vector, 0, 0))
             shift[k] += max(vector[0], floor) / (rows * cols)
-    for thread in numba.prange(threads):
-        own_sums, own_squares = sums[thread], squares[thread]
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            place, k = row // channels, row % channels
-            for lane in range(0, lanes, LANES):
-                cell = Cell(place, lane)
-                _add_moments(
-                    bands, row_of(x, cell, k), floor, shift[k],
-                    lanes_of(own_sums, cell, k), lanes_of(own_squares, cell, k),
-                )  # fmt: skip
+    on_all_threads(_add_up_moments_part, len(sums), x, floor, shift, sums, squares)
+
+
+@helper
+def _add_up_moments_part(thread, threads, x, floor, shift, sums, squares):
+    rows, cols, channels, bands, lanes = x.shape
+    for row in share(rows * cols * channels, thread, threads):
+        place, k = row // channels, row % channels
+        for lane in range(0, lanes, LANES):
+            cell = Cell(place, lane)
+            _add_moments(
+                bands, row_of(x, cell, k), floor, shift[k],
+                lanes_of(sums[thread], cell, k), lanes_of(squares[thread], cell, k),
+            )  # fmt: skip
 
 
 @compiled
 def _factors(module, shift, sums, squares, count, patches):
     """The same as `batch_norm`, given the sums of `_add_up_moments`, of `count` numbers each."""
-    weight, bias, mean, variance, momentum, eps = module
-    used_mean, used_variance = mean.astype(np.float64), variance.astype(np.float64)
-    if momentum > 0:
-        average, square = _total(sums, patches) / count, _total(squares, patches) / count
-        used_mean, used_variance = shift + average, np.maximum(square - average**2, 0)
-        normalisation.follow(mean, variance, used_mean, used_variance, count, momentum)
-    inverse_std, scale, offset = normalisation.scale_and_offset(
-        used_mean, used_variance, weight, bias, eps
-    )
-    return used_mean, inverse_std, scale.astype(weight.dtype), offset.astype(weight.dtype)
+    weight, bias, running_mean, running_variance, momentum, eps = module
+    channels, number = len(weight), weight.dtype.type
+    means, inverse_stds = np.empty(channels), np.empty(channels)
+    scale, offset = np.empty(channels, weight.dtype), np.empty(channels, weight.dtype)
+    totals, totals_of_squares = _total(sums, patches), _total(squares, patches)
+    for k in range(channels):
+        mean, variance = np.float64(running_mean[k]), np.float64(running_variance[k])
+        if momentum > 0:
+            average, square = totals[k] / count, totals_of_squares[k] / count
+            mean, variance = shift[k] + average, max(square - average * average, 0.0)
+            running_mean[k] += momentum * (mean - running_mean[k])
+            unbiased = variance * count / (count - 1)
+            running_variance[k] += momentum * (unbiased - running_variance[k])
+        means[k], inverse_stds[k] = mean, 1 / np.sqrt(variance + eps)
+        scale[k] = number(weight[k] * inverse_stds[k])
+        offset[k] = number(bias[k] - mean * weight[k] * inverse_stds[k])
+    return means, inverse_stds, scale, offset
 
 
 @compiled
 def batch_norm_backward(x, mean, inverse_std, training, sums):
     """Gradients of a batch norm's weight and bias; slope and shift of `Gradient`.
 
-    `x` is the map as the norm reads it, `sums` are those of `gradient_sums`.
+    `x` is the map as the norm reads it, `sums` are those of `gradient_sums`.  The gradient of the
+    map is the usual weight / std * (g - mean(g) - x̂ mean(g x̂)).
     """
-    rows, cols, _, bands, _ = x.array.shape
-    of_bias, dot = _total(sums[:, 0], x.patches), _total(sums[:, 1], x.patches)
-    of_weight, slope, shift = normalisation.gradients(
-        mean, inverse_std, x.scale, of_bias, dot, rows * cols * bands * x.patches, training
-    )
-    kind = x.scale.dtype
-    return of_weight.astype(kind), of_bias.astype(kind), slope.astype(kind), shift.astype(kind)
+    rows, cols, channels, bands, _ = x.array.shape
+    kind, number, count = x.scale.dtype, x.scale.dtype.type, rows * cols * bands * x.patches
+    of_weight, of_bias = np.empty(channels, kind), np.empty(channels, kind)
+    slope, shift = np.zeros(channels, kind), np.zeros(channels, kind)
+    totals, dots = _total(sums[:, 0], x.patches), _total(sums[:, 1], x.patches)
+    for k in range(channels):
+        dot = (dots[k] - mean[k] * totals[k]) * inverse_std[k]
+        of_weight[k], of_bias[k] = number(dot), number(totals[k])
+        if training:
+            factor = -x.scale[k] * inverse_std[k] * dot / count
+            slope[k] = number(factor)
+            shift[k] = number(-x.scale[k] * totals[k] / count - factor * mean[k])
+    return of_weight, of_bias, slope, shift
 
 
-@on_all_threads
+@compiled
 def gradient_sums(x, gradient, threads):
     """Sum of the gradient that passes a norm's last ReLU, and of it times max(x, floor).
 
     Returns ``(threads, 2, channels, lanes)``.
     """
-    rows, cols, channels, bands, lanes = x.array.shape
-    length = rows * cols * channels
+    _, _, channels, _, lanes = x.array.shape
     sums = np.zeros((threads, 2, channels, lanes), x.scale.dtype)
-    gradients = buffers(threads, bands * LANES, x.scale)
-    for thread in numba.prange(threads):
-        g, own_sums = View(gradients, thread * bands * LANES, LANES), sums[thread]
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            place, k = row // channels, row % channels
-            for lane in range(0, lanes, LANES):
-                cell = Cell(place, lane)
-                read_gradient(gradient, cell, k, g)
-                add_gradient_sums(x, cell, k, g, own_sums)
+    on_all_threads(_gradient_sums_part, threads, x, gradient, sums)
     return sums
 
 
-@on_all_threads
+@helper
+def _gradient_sums_part(thread, threads, x, gradient, sums):
+    rows, cols, channels, bands, lanes = x.array.shape
+    g = View(buffer(bands * LANES, x.scale), 0, LANES)
+    for row in share(rows * cols * channels, thread, threads):
+        place, k = row // channels, row % channels
+        for lane in range(0, lanes, LANES):
+            cell = Cell(place, lane)
+            read_gradient(gradient, cell, k, g)
+            add_gradient_sums(x, cell, k, g, sums[thread])
+
+
+@compiled
 def patch_sums(x, times, y, threads):
     """Sum of the map x, or of x * y, an array, where `times`: (threads, channels, lanes)."""
-    rows, cols, channels, bands, lanes = x.array.shape
-    length = rows * cols * channels
+    _, _, channels, _, lanes = x.array.shape
     sums = np.zeros((threads, channels, lanes), x.scale.dtype)
-    rows_of_x = buffers(threads, bands * LANES, sums)
-    for thread in numba.prange(threads):
-        values, own_sums = View(rows_of_x, thread * bands * LANES, LANES), sums[thread]
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            place, k = row // channels, row % channels
-            for lane in range(0, lanes, LANES):
-                cell = Cell(place, lane)
-                read_row(x, cell, k, values)
-                if times:
-                    _add_product(bands, values, row_of(y, cell, k), lanes_of(own_sums, cell, k))
-                else:
-                    sum_row(bands, values, lanes_of(own_sums, cell, k))
+    on_all_threads(_patch_sums_part, threads, x, times, y, sums)
     return sums
 
 
-@on_all_threads
+@helper
+def _patch_sums_part(thread, threads, x, times, y, sums):
+    rows, cols, channels, bands, lanes = x.array.shape
+    values, own_sums = View(buffer(bands * LANES, sums), 0, LANES), sums[thread]
+    for row in share(rows * cols * channels, thread, threads):
+        place, k = row // channels, row % channels
+        for lane in range(0, lanes, LANES):
+            cell = Cell(place, lane)
+            read_row(x, cell, k, values)
+            if times:
+                _add_product(bands, values, row_of(y, cell, k), lanes_of(own_sums, cell, k))
+            else:
+                sum_row(bands, values, lanes_of(own_sums, cell, k))
+
+
+@compiled
 def weigh(x, weight, y, weight_y, floor, out, threads):
     """out = max(x * weight + y * weight_y, floor), weights (channels, lanes)."""
+    on_all_threads(_weigh_part, threads, x, weight, y, weight_y, floor, out)
+
+
+@helper
+def _weigh_part(thread, threads, x, weight, y, weight_y, floor, out):
     rows, cols, channels, bands, lanes = out.shape
-    length = rows * cols * channels
-    rows_of_both = buffers(threads, 2 * bands * LANES, weight)
-    for thread in numba.prange(threads):
-        one = View(rows_of_both, 2 * thread * bands * LANES, LANES)
-        other = View(rows_of_both, (2 * thread + 1) * bands * LANES, LANES)
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            place, k = row // channels, row % channels
-            for lane in range(0, lanes, LANES):
-                cell = Cell(place, lane)
-                read_row(x, cell, k, one)
-                read_row(y, cell, k, other)
-                _weighted_sum(
-                    bands, one, other, lanes_of(weight, cell, k), lanes_of(weight_y, cell, k),
-                    floor, row_of(out, cell, k),
-                )  # fmt: skip
+    one = View(buffer(bands * LANES, weight), 0, LANES)
+    other = View(buffer(bands * LANES, weight), 0, LANES)
+    for row in share(rows * cols * channels, thread, threads):
+        place, k = row // channels, row % channels
+        for lane in range(0, lanes, LANES):
+            cell = Cell(place, lane)
+            read_row(x, cell, k, one)
+            read_row(y, cell, k, other)
+            _weighted_sum(
+                bands, one, other, lanes_of(weight, cell, k), lanes_of(weight_y, cell, k),
+                floor, row_of(out, cell, k),
+            )  # fmt: skip
 
 
-@on_all_threads
+@compiled
 def materialise(x, out, threads):
     """out = the map x, as its norm reads it."""
+    on_all_threads(_materialise_part, threads, x, out)
+
+
+@helper
+def _materialise_part(thread, threads, x, out):
     rows, cols, channels, _, lanes = out.shape
-    length = rows * cols * channels
-    for thread in numba.prange(threads):
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            place, k = row // channels, row % channels
-            for lane in range(0, lanes, LANES):
-                cell = Cell(place, lane)
-                read_row(x, cell, k, row_of(out, cell, k))
+    for row in share(rows * cols * channels, thread, threads):
+        place, k = row // channels, row % channels
+        for lane in range(0, lanes, LANES):
+            cell = Cell(place, lane)
+            read_row(x, cell, k, row_of(out, cell, k))
 
 
-@on_all_threads
+@compiled
 def materialise_gradient(gradient, plus, other, masked, output, out, threads):
     """out = the gradient [+ other where `plus`], zero where `masked` and output is not positive.
 
     It may be the gradient's own array, or `other`.
     """
+    on_all_threads(_materialise_gradient_part, threads, gradient, plus, other, masked, output, out)
+
+
+@helper
+def _materialise_gradient_part(thread, threads, gradient, plus, other, masked, output, out):
     rows, cols, channels, bands, lanes = out.shape
-    length = rows * cols * channels
-    gradients = buffers(threads, bands * LANES, gradient.scale)
-    for thread in numba.prange(threads):
-        g = View(gradients, thread * bands * LANES, LANES)
-        for row in range(thread * length // threads, (thread + 1) * length // threads):
-            place, k = row // channels, row % channels
-            for lane in range(0, lanes, LANES):
-                cell = Cell(place, lane)
-                read_gradient(gradient, cell, k, g)
-                if plus:
-                    _sum(bands, g, row_of(other, cell, k), g)
-                if masked:
-                    _where_positive(bands, g, row_of(output, cell, k), g)
-                copy(bands, g, row_of(out, cell, k))
+    g = View(buffer(bands * LANES, gradient.scale), 0, LANES)
+    for row in share(rows * cols * channels, thread, threads):
+        place, k = row // channels, row % channels
+        for lane in range(0, lanes, LANES):
+            cell = Cell(place, lane)
+            read_gradient(gradient, cell, k, g)
+            if plus:
+                _sum(bands, g, row_of(other, cell, k), g)
+            if masked:
+                _where_positive(bands, g, row_of(output, cell, k), g)
+            copy(bands, g, row_of(out, cell, k))
 
 
 @compiled
@@ -238,29 +267,39 @@ def gates(sums, numbers, weight):
 
     Returns the averages, of so many numbers each, and the gates, both (channels, lanes).
     """
-    channels, lanes = sums.shape
-    averages, out = sums / sums.dtype.type(numbers), np.zeros_like(sums)
+    (channels, lanes), number = sums.shape, sums.dtype.type
+    averages, out = np.empty(sums.shape, sums.dtype), np.empty(sums.shape, sums.dtype)
     for k in range(channels):
-        for j in range(max(0, k - REACH), min(channels, k + REACH + 1)):
-            out[k] += weight[j - k + REACH] * averages[j]
         for lane in range(lanes):
-            out[k, lane] = 1 / (1 + np.exp(-out[k, lane]))
+            averages[k, lane] = sums[k, lane] / number(numbers)
+    for k in range(channels):
+        for lane in range(lanes):
+            total = number(0)
+            for j in range(max(0, k - REACH), min(channels, k + REACH + 1)):
+                total += weight[j - k + REACH] * averages[j, lane]
+            out[k, lane] = 1 / (1 + np.exp(-total))
     return averages, out
 
 
 @compiled
 def gates_backward(of_gates, averages, gates_, numbers, weight, patches):
     """Gradients of each of the numbers summed, and of the weight, from so many patches."""
-    channels = len(averages)
-    inner = of_gates * gates_ * (1 - gates_)  # of what the sigmoid is taken of
-    of_numbers, of_weight = np.zeros_like(averages), np.zeros_like(weight)
+    (channels, lanes), number = averages.shape, averages.dtype.type
+    of_numbers = np.zeros(averages.shape, averages.dtype)
+    of_weight = np.zeros(weight.shape, weight.dtype)
     for k in range(channels):
         for j in range(max(0, k - REACH), min(channels, k + REACH + 1)):
-            factor = weight[j - k + REACH]
-            of_numbers[j] += factor * inner[k]
-            for lane in range(patches):
-                of_weight[j - k + REACH] += inner[k, lane] * averages[j, lane]
-    return of_numbers / averages.dtype.type(numbers), of_weight
+            i = j - k + REACH
+            for lane in range(lanes):
+                gate = gates_[k, lane]
+                of_inner = number(of_gates[k, lane] * gate * (1 - gate))  # before the sigmoid
+                of_numbers[j, lane] += weight[i] * of_inner
+                if lane < patches:
+                    of_weight[i] += of_inner * averages[j, lane]
+    for k in range(channels):
+        for lane in range(lanes):
+            of_numbers[k, lane] /= number(numbers)
+    return of_numbers, of_weight
 
 
 @helper

@@ -42,8 +42,7 @@ class Source(NamedTuple):
     """A map as compiled code reads it: the array, and the fields of its `Norm`.
 
     The first `patches` of the batch lanes hold patches; what finite numbers the others hold is of
-    no effect.  (A norm stands in no field of its own, since Numba's parallel loops take no tuple in
-    a tuple.)
+    no effect.
     """
 
     array: np.ndarray
@@ -169,15 +168,12 @@ def add_gradient_sums(x, cell, channel, row, sums):
 
 
 @helper
-def buffers(threads, numbers, like):
-    """Zeros for each thread, ``(threads, numbers)``, that begin at lines of the cache (64 bytes).
-
-    To be called before the threads part: a lack of memory in one of them could not be told.
-    """
-    numbers_in_all = threads * numbers
-    buffer = np.zeros(numbers_in_all + 64 // like.itemsize, like.dtype)
-    start = -buffer.ctypes.data % 64 // like.itemsize
-    return buffer[start : start + numbers_in_all].reshape(threads, numbers)
+def buffer(numbers, like):
+    """Zeros that begin at a line of the cache."""
+    size = LINE // like.itemsize
+    whole = np.zeros(numbers + size, like.dtype)
+    start = -whole.ctypes.data % LINE // like.itemsize
+    return whole[start : start + numbers]
 
 
 def new_map(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 from torch import Tensor, nn
 
-from common.fast.codegen.jit import on_all_threads
+from common.fast.codegen.jit import compiled, helper
+from common.fast.codegen.threads import on_all_threads
 from common.fast.cpu.reading import first_channels
 
 
@@ -29,23 +29,27 @@ def tiles_of(weights: Tensor, width: int, in_pairs: bool, in_reverse: bool = Fal
     return tiles
 
 
-@on_all_threads
+@compiled
 def _arrange(flat, steps, counts, in_reverse, tiles):
     """Write weights to `tiles`, given how far apart groups, inputs and channels lie.
 
     `counts` are of inputs and channels.
     """
+    on_all_threads(_arrange_part, len(tiles), flat, steps, counts, in_reverse, tiles)
+
+
+@helper
+def _arrange_part(tile, _, flat, steps, counts, in_reverse, tiles):
     (_, groups, units, width), (inputs, channels) = tiles.shape, counts
     step, step_in, step_out = steps
     starts = first_channels(channels, width)
-    for tile in numba.prange(len(starts)):
-        for group in range(groups):
-            first = (groups - 1 - group if in_reverse else group) * step + starts[tile] * step_out
-            for i in range(units):
-                for k in range(width):
-                    tiles[tile, group, i, k] = _unit(
-                        flat, first + k * step_out, step_in, inputs, i, tiles
-                    )
+    for group in range(groups):
+        first = (groups - 1 - group if in_reverse else group) * step + starts[tile] * step_out
+        for i in range(units):
+            for k in range(width):
+                tiles[tile, group, i, k] = _unit(
+                    flat, first + k * step_out, step_in, inputs, i, tiles
+                )
 
 
 def _unit(flat, first, step, count, i, tiles):
