@@ -76,14 +76,16 @@ def measure(arguments: argparse.Namespace) -> None:
     arguments.device = str(device)
     out = output_folder(arguments.out)
     wanted = arguments.only or [*WORDS.values(), "protocol"]
-    precision = choose_precision("auto", device)
+    held_to = {name: os.environ[name] for name in CPU_LIMITS if name in os.environ}
+    # Of a processor held to less than it can, PyTorch tells what it can.
+    precision = "fp32" if held_to else choose_precision("auto", device)
     contestants = [c for c in CONTESTANTS if c != "bf16" or precision == "bf16"]
 
     result = {
         "date": date.today().isoformat(),
         "command": "python -m benchmarks.run " + " ".join(sys.argv[1:]),
         "environment": describe_environment(device),
-        "held_to": {name: os.environ[name] for name in CPU_LIMITS if name in os.environ},
+        "held_to": held_to,
         "auto_precision": precision,
         "protocol_epochs": arguments.epochs,
         "values": {},  # quantity: model: contestant: one number per round
