@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from benchmarks.flags import add_device_and_out, output_folder
+from benchmarks.held import best_precision, shown
 from benchmarks.measure import NETWORKS, Ours, times
 from benchmarks.run import MODELS
 from common.fast import use_fast_form
@@ -38,12 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Measure both networks in both precisions."""
+    """Measure both networks in both precisions, or in float32 where bfloat16 is slow."""
     device, out = choose_device(arguments.device), output_folder(arguments.out)
     keep_freed_memory()
     make_deterministic()
-    result = {"environment": describe_environment(device), "precisions": {}}
-    for precision in ("fp32", "bf16"):
+    result = {"environment": describe_environment(device), "held_to": shown(), "precisions": {}}
+    for precision in ("fp32", "bf16") if best_precision(device) == "bf16" else ("fp32",):
         rows = {"matrix_product_gflops": matrix_product_rate(PRECISIONS[precision], device)}
         for name in MODELS:
             rows[name] = convolutions(name, precision, device)
@@ -122,7 +123,7 @@ def markdown(result: dict) -> str:
     """One table per network and precision."""
     environment = result["environment"]
     lines = [
-        f"`python -m benchmarks.arithmetic`, {environment['device_name']}, "
+        f"`{result['held_to']}python -m benchmarks.arithmetic`, {environment['device_name']}, "
         f"{environment['threads']} threads, PyTorch {environment['torch']}.",
     ]
     for precision, networks in result["precisions"].items():

@@ -18,7 +18,8 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks.flags import add_device_and_out, check_peak_memory_is_told, output_folder
-from common.system.device import choose_device, choose_precision, describe_environment
+from benchmarks.held import best_precision, held_to
+from common.system.device import choose_device, describe_environment
 from common.system.errors import OneLineParser, run_program
 from common.system.files import REPOSITORY, write_file
 from common.system.flags import count
@@ -43,7 +44,6 @@ WHOLE_RUN = [
     "peak memory",
     "training to the protocol's accuracy",
 ]
-CPU_LIMITS = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 PUBLISHED = REPOSITORY / "results" / "published"
 REPORTS = {"A2S2KResNet": "IN_A2S2KResNet_paper/report.json", "SSRN": "IN_SSRN/report.json"}
 WORDS = {
@@ -76,16 +76,14 @@ def measure(arguments: argparse.Namespace) -> None:
     arguments.device = str(device)
     out = output_folder(arguments.out)
     wanted = arguments.only or [*WORDS.values(), "protocol"]
-    held_to = {name: os.environ[name] for name in CPU_LIMITS if name in os.environ}
-    # Of a processor held to less than it can, PyTorch tells what it can.
-    precision = "fp32" if held_to else choose_precision("auto", device)
+    precision = best_precision(device)
     contestants = [c for c in CONTESTANTS if c != "bf16" or precision == "bf16"]
 
     result = {
         "date": date.today().isoformat(),
         "command": "python -m benchmarks.run " + " ".join(sys.argv[1:]),
         "environment": describe_environment(device),
-        "held_to": held_to,
+        "held_to": held_to(),
         "auto_precision": precision,
         "protocol_epochs": arguments.epochs,
         "values": {},  # quantity: model: contestant: one number per round

@@ -15,4 +15,5 @@ def features() -> set[str]:
 
 
 AVX512 = "avx512f" in features()
+REGISTER = 16 if AVX512 else 8 if "avx2" in features() else 4  # float32 numbers in one
 BFLOAT16 = "avx512bf16" in features()  # products of pairs of numbers

@@ -15,6 +15,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from common.fast.codegen.processor import REGISTER
 from common.fast.codegen.vectors import LANES, Code, Vector
 
 POINTS, TAPS = 16, 7
@@ -123,18 +124,21 @@ def transform(inputs: int, pairs: bool, halves: bool):
         """
 
         def generate(context, builder, signature, values):
-            code, kinds = Code(context, builder, x[0].dtype), signature.args
+            in_pairs = out[0].dtype != x[0].dtype
+            code = Code(context, builder, x[0].dtype, LANES if in_pairs else REGISTER)
             (x_at, step), (out_at, slot_step), (apart_at, apart_slot) = (
-                code.view(kinds[i], values[i]) for i in range(3)
+                code.view(signature.args[i], values[i]) for i in range(3)
             )
             one = step.type(LANES)
 
             def slots(row):
                 return _PROGRAM.run([code.load(code.moved(row, i, one)) for i in range(inputs)])
 
-            if out[0].dtype == x[0].dtype:
-                for i, slot in enumerate(slots(x_at)):
-                    code.store(slot, code.moved(out_at, i, slot_step))
+            if not in_pairs:
+                for first in range(0, LANES, REGISTER):
+                    here = code.moved(out_at, first, one.type(1))
+                    for i, slot in enumerate(slots(code.moved(x_at, first, one.type(1)))):
+                        code.store(slot, code.moved(here, i, slot_step))
                 return context.get_dummy_value()
             both = zip(slots(x_at), slots(code.moved(x_at, 1, step)), strict=True)
             for i, (first, second) in enumerate(both):
@@ -160,12 +164,14 @@ def transform_back(outputs: int, added: int):
         """Write the vectors that the slots of one `View` give to the other, one after another."""
 
         def generate(context, builder, signature, values):
-            code, kinds = Code(context, builder, slots[0].dtype), signature.args
-            (slots_at, slot_step), (out_at, step) = map(code.view, kinds, values)
-            loaded = [code.load(code.moved(slots_at, i, slot_step)) for i in range(SLOTS)]
-            for i, vector in enumerate(_PROGRAM.run_transposed(loaded)[:outputs]):
-                place = code.moved(out_at, i, step)
-                code.store(code.load(place) + vector if i < added else vector, place)
+            code = Code(context, builder, slots[0].dtype, REGISTER)
+            (slots_at, slot_step), (out_at, step) = map(code.view, signature.args, values)
+            for first in range(0, LANES, REGISTER):
+                here, to = (code.moved(p, first, step.type(1)) for p in (slots_at, out_at))
+                loaded = [code.load(code.moved(here, i, slot_step)) for i in range(SLOTS)]
+                for i, vector in enumerate(_PROGRAM.run_transposed(loaded)[:outputs]):
+                    place = code.moved(to, i, step)
+                    code.store(code.load(place) + vector if i < added else vector, place)
             return context.get_dummy_value()
 
         return types.void(slots, out), generate

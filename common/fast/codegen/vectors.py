@@ -92,7 +92,8 @@ class Vector:
         if self.value.type != summand.value.type:
             return self.code.pair_products(self, factor, summand)
         operands = [self.value, factor.value, summand.value]
-        return Vector(self.code, self.code.call(f"fma.v{LANES}f{self.code.bits}", *operands))
+        name = f"fma.v{self.code.lanes}f{self.code.bits}"
+        return Vector(self.code, self.code.call(name, *operands))
 
     def in_bfloat16(self, other: "Vector") -> "Vector":
         """Self and other rounded to bfloat16, to be stored as `pairs` or `halves`."""
@@ -157,12 +158,12 @@ class Vector:
 
 
 class Code:
-    """LLVM code under construction for vectors of one type of number."""
+    """LLVM code under construction for vectors of one type of number, or of fewer than 16."""
 
-    def __init__(self, context, builder, number) -> None:
-        self.context, self.builder = context, builder
+    def __init__(self, context, builder, number, lanes: int = LANES) -> None:
+        self.context, self.builder, self.lanes = context, builder, lanes
         number = types.float32 if number == types.uint16 else number
-        self.type = _vector(context.get_value_type(number))
+        self.type = _vector(context.get_value_type(number), lanes)
         self.bits = number.bitwidth
 
     def pointer(self, array_type, array, at):
@@ -186,7 +187,7 @@ class Code:
         return self.builder.gep(pointer, [self.builder.mul(count, step)])
 
     def load(self, pointer) -> Vector:
-        kind, builder = _vector(pointer.type.pointee), self.builder
+        kind, builder = _vector(pointer.type.pointee, self.lanes), self.builder
         value = builder.load(builder.bitcast(pointer, kind.as_pointer()), align=4)
         if kind == _BITS:
             wide = builder.shl(builder.zext(value, _vector(_WORD)), _vector(_WORD)([16] * LANES))
@@ -208,7 +209,7 @@ class Code:
 
     def constant(self, number: float) -> Vector:
         """A vector that holds one number, known already, in all lanes."""
-        return Vector(self, self.type([number] * LANES))
+        return Vector(self, self.type([number] * self.lanes))
 
     def repeated_at(self, pointer, index: int) -> Vector:
         """A vector of the number `index` elements further."""
