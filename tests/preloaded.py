@@ -5,6 +5,8 @@ import importlib
 
 from numba.core.registry import cpu_target
 
+from common.system.provenance import loaded_packages
+
 for name in (
     "A2S2KResNet.A2S2KResNet",
     "SSRN.SSRN",
@@ -15,5 +17,6 @@ for name in (
 ):
     importlib.import_module(name)
 
+loaded_packages()  # keeps their versions
 cpu_target.target_context.refresh()  # what Numba knows how to compile: a second or two
 gc.freeze()

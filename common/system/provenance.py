@@ -78,11 +78,15 @@ def loaded_packages() -> dict[str, str]:
     """
     loaded = {name.partition(".")[0] for name in list(sys.modules)}
     names = {name for module in loaded for name in _packages_of_modules().get(module, ())}
-    versions = {}
-    for name in sorted(names, key=str.lower):
-        with contextlib.suppress(Exception):  # no result is lost for a damaged installation
-            versions[name] = metadata.version(name)
-    return versions
+    versions = {name: _version(name) for name in sorted(names, key=str.lower)}
+    return {name: version for name, version in versions.items() if version}
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    with contextlib.suppress(Exception):  # no result is lost for a damaged installation
+        return metadata.version(package)
+    return None
 
 
 @functools.cache

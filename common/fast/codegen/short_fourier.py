@@ -12,6 +12,7 @@ import functools
 import math
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -95,6 +96,7 @@ def _total(terms) -> Vector | None:
 
 
 _PROGRAM = _Program()
+_NEXT = ir.IntType(64)(LANES)  # from one vector to the next
 
 
 @functools.cache
@@ -105,6 +107,11 @@ def weights_transform(like: np.dtype) -> np.ndarray:
     for f in 2 * frequencies[1:-1]:
         rows += [f.imag - f.real, -f.imag - f.real, f.real]
     return np.array(rows, like)
+
+
+def _slots(code: Code, row, inputs: int) -> list[Vector]:
+    """The slots of vectors that follow one another from a pointer on."""
+    return _PROGRAM.run([code.load(code.moved(row, i, _NEXT)) for i in range(inputs)])
 
 
 def transform(inputs: int, pairs: bool, halves: bool):
@@ -129,18 +136,13 @@ def transform(inputs: int, pairs: bool, halves: bool):
             (x_at, step), (out_at, slot_step), (apart_at, apart_slot) = (
                 code.view(signature.args[i], values[i]) for i in range(3)
             )
-            one = step.type(LANES)
-
-            def slots(row):
-                return _PROGRAM.run([code.load(code.moved(row, i, one)) for i in range(inputs)])
-
             if not in_pairs:
-                for first in range(0, LANES, REGISTER):
-                    here = code.moved(out_at, first, one.type(1))
-                    for i, slot in enumerate(slots(code.moved(x_at, first, one.type(1)))):
-                        code.store(slot, code.moved(here, i, slot_step))
+                for here, to in code.registers(x_at, out_at):
+                    for i, slot in enumerate(_slots(code, here, inputs)):
+                        code.store(slot, code.moved(to, i, slot_step))
                 return context.get_dummy_value()
-            both = zip(slots(x_at), slots(code.moved(x_at, 1, step)), strict=True)
+            rows = x_at, code.moved(x_at, 1, step)
+            both = zip(*(_slots(code, row, inputs) for row in rows), strict=True)
             for i, (first, second) in enumerate(both):
                 rounded = first.in_bfloat16(second)
                 if pairs:
@@ -166,8 +168,7 @@ def transform_back(outputs: int, added: int):
         def generate(context, builder, signature, values):
             code = Code(context, builder, slots[0].dtype, REGISTER)
             (slots_at, slot_step), (out_at, step) = map(code.view, signature.args, values)
-            for first in range(0, LANES, REGISTER):
-                here, to = (code.moved(p, first, step.type(1)) for p in (slots_at, out_at))
+            for here, to in code.registers(slots_at, out_at):
                 loaded = [code.load(code.moved(here, i, slot_step)) for i in range(SLOTS)]
                 for i, vector in enumerate(_PROGRAM.run_transposed(loaded)[:outputs]):
                     place = code.moved(to, i, step)

@@ -10,7 +10,7 @@ so in pairs: arrays of int32 hold two of them in each of their numbers.  Elsewhe
 made of other operations, far too slow for training, so that it can be tested everywhere.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -185,6 +185,14 @@ class Code:
         """The pointer, `count` times `step` elements further."""
         count = step.type(count) if isinstance(count, int) else count
         return self.builder.gep(pointer, [self.builder.mul(count, step)])
+
+    def registers(self, *pointers) -> Iterator[list]:
+        """The pointers to 16 lanes, again and again for each part that this code's vectors hold.
+
+        A long calculation in parts keeps what is at work in the registers.
+        """
+        for first in range(0, LANES, self.lanes):
+            yield [self.builder.gep(pointer, [ir.IntType(64)(first)]) for pointer in pointers]
 
     def load(self, pointer) -> Vector:
         kind, builder = _vector(pointer.type.pointee, self.lanes), self.builder
