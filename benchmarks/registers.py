@@ -137,7 +137,7 @@ def markdown(found: dict[str, dict[str, list[Loop]]]) -> str:
     return (
         f"`python -m benchmarks.registers`, LLVM {'.'.join(map(str, llvm.llvm_version_info))}, "
         f"float32. Multiply-adds / all instructions of each innermost loop of products; after + "
-        f"those that use the stack, as all Fourier transforms of 16 numbers do.\n\n{table}\n"
+        f"those that use the stack.\n\n{table}\n"
     )
 
 

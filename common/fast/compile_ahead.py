@@ -112,8 +112,11 @@ def layers_in_order(model: nn.Module, calls: Sequence[Call]) -> list[bytes]:
         with contextlib.suppress(Exception):
             module = copy.deepcopy(model.get_submodule(call.layer))
             pickled = pickle.dumps((use_layers(module, None, None), call))
-            bands = module.kernel_size[-1] if isinstance(module, nn.Conv3d) else 0
-            found.append((-min(bands, 2) if bands < call.shapes[0][-1] else -1, pickled))
+            rank = 2
+            if isinstance(module, nn.Conv3d):
+                along_bands = 1 < module.kernel_size[-1] < call.shapes[0][-1]
+                rank = 0 if along_bands else 1
+            found.append((rank, pickled))
     return [layer for _, layer in sorted(found, key=lambda item: item[0])]
 
 

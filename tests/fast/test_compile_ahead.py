@@ -59,11 +59,12 @@ class Network(nn.Module):
         self.conv = ConvBNReLU(1, 8, (1, 1, 7), padding=(0, 0, 3))
         self.gates = GatedSum()
         self.last = nn.Conv3d(8, 8, (1, 1, 7), padding=(0, 0, 3))
+        self.collapse = nn.Conv3d(8, 8, (1, 1, 20))
         self.own = Own(8, 8, 1)
 
     def forward(self, x):
         x = self.conv(x)
-        return self.own(self.gates(self.last(x), x)).mean(dim=(2, 3, 4))
+        return self.own(self.collapse(self.gates(self.last(x), x))).mean(dim=(2, 3, 4))
 
 
 class Own(nn.Conv3d):
@@ -80,16 +81,17 @@ PATCHES = torch.randn(2, 1, 5, 5, 20, generator=torch.Generator().manual_seed(0)
 
 def test_plain_layers_are_called_as_the_fast_ones_are():
     calls = calls_of(network(), PATCHES)
-    assert {call.layer for call in calls} == {"conv.conv", "conv.bn", "gates", "last"}
+    assert {call.layer for call in calls} == {"conv.conv", "conv.bn", "gates", "last", "collapse"}
     assert calls_of(network(), PATCHES, plain=True) == calls
 
 
-def test_others_begin_with_the_last_convolution():
+def test_others_begin_with_the_last_convolution_along_the_bands():
     model = network()
     layers = [pickle.loads(layer) for layer in layers_in_order(model, calls_of(model, PATCHES))]
     assert [*dict.fromkeys(call.layer for _, call in layers)] == [
         "last",
         "conv.conv",
+        "collapse",
         "gates",
         "conv.bn",
     ]
@@ -106,7 +108,7 @@ def test_layers_that_no_other_process_knows_are_left_out():
     layers = [
         pickle.loads(layer)[1].layer for layer in layers_in_order(model, calls_of(model, PATCHES))
     ]
-    assert {*layers} == {"last", "conv.conv", "conv.bn"}
+    assert {*layers} == {"last", "conv.conv", "collapse", "conv.bn"}
 
 
 def test_nobody_helps_where_all_is_compiled():
