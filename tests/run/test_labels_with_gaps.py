@@ -89,7 +89,8 @@ def test_weights_map_a_scene_without_ground_truth_with_these_labels(folder):
     notes = metadata(load_weights(folder / "out" / "run_0" / "weights.pt"))
     assert json.loads(notes["labels"]) == list(LABELS)
     (folder / "other.yaml").write_text("name: Other\ncube: cube.tif\nnodata: 0\n", "utf-8")
-    use = ["-d", str(folder / "other.yaml"), "--weights", weights, "--out", str(folder / "other")]
+    use = ["-d", str(folder / "other.yaml"), "--weights", weights, "--precision", "fp32"]
+    use += ["--out", str(folder / "other")]
     assert main(*SCRIPTS["SSRN"], use) == 0
     label_map, trained = (np.load(folder / out / "run_0" / "map.npy") for out in ("other", "out"))
     labelled = trained > 0
