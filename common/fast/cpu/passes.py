@@ -121,7 +121,8 @@ def _factors(module, shift, sums, squares, count, patches):
             running_mean[k] += momentum * (mean - running_mean[k])
             unbiased = variance * count / (count - 1)
             running_variance[k] += momentum * (unbiased - running_variance[k])
-        means[k], inverse_stds[k] = mean, 1 / np.sqrt(variance + eps)
+        std = np.sqrt(variance + eps)
+        means[k], inverse_stds[k] = mean, 1 / std if std != 0 else np.inf
         scale[k] = number(weight[k] * inverse_stds[k])
         offset[k] = number(bias[k] - mean * weight[k] * inverse_stds[k])
     return means, inverse_stds, scale, offset
@@ -292,7 +293,8 @@ def gates_backward(of_gates, averages, gates_, numbers, weight, patches):
             i = j - k + REACH
             for lane in range(lanes):
                 gate = gates_[k, lane]
-                of_inner = number(of_gates[k, lane] * gate * (1 - gate))  # before the sigmoid
+                # Of what the sigmoid is taken of.
+                of_inner = number(of_gates[k, lane] * gate * (1 - gate))
                 of_numbers[j, lane] += weight[i] * of_inner
                 if lane < patches:
                     of_weight[i] += of_inner * averages[j, lane]

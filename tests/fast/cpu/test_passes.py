@@ -61,6 +61,19 @@ def test_batch_norm_and_its_gradients(kind, batch, relus):
         assert error(buffer, values) < ERRORS[kind]
 
 
+def test_nothing_to_divide_by_is_infinite_as_in_pytorch():
+    """Running statistics of a channel that never varied, and not even eps."""
+    plain = torch.nn.BatchNorm3d(2, eps=0.0).eval()
+    plain.running_var.zero_()
+    module = BatchNormReLU(2, relu=False).eval()
+    module.load_state_dict(plain.state_dict())
+    module.eps = 0.0
+    x = torch.arange(-1.0, 1.0).reshape(1, 2, 1, 1, 1).expand(3, 2, 2, 2, 4).contiguous()
+    found = layers.batch_norm_relu(module, x).tensor()
+    assert not torch.isfinite(found).any()
+    assert not torch.isfinite(plain(x)).any()
+
+
 @kinds
 @batches
 @relus
