@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from benchmarks.flags import add_device_and_out, output_folder
-from benchmarks.held import best_precision, shown
+from benchmarks.held import before_command, best_precision, held_to
 from benchmarks.measure import NETWORKS, Ours, times
 from benchmarks.run import MODELS
 from common.fast import use_fast_form
@@ -43,7 +43,7 @@ def measure(arguments: argparse.Namespace) -> None:
     device, out = choose_device(arguments.device), output_folder(arguments.out)
     keep_freed_memory()
     make_deterministic()
-    result = {"environment": describe_environment(device), "held_to": shown(), "precisions": {}}
+    result = {"environment": describe_environment(device), "held_to": held_to(), "precisions": {}}
     for precision in ("fp32", "bf16") if best_precision(device) == "bf16" else ("fp32",):
         rows = {"matrix_product_gflops": matrix_product_rate(PRECISIONS[precision], device)}
         for name in MODELS:
@@ -123,7 +123,8 @@ def markdown(result: dict) -> str:
     """One table per network and precision."""
     environment = result["environment"]
     lines = [
-        f"`{result['held_to']}python -m benchmarks.arithmetic`, {environment['device_name']}, "
+        f"`{before_command(result['held_to'])}python -m benchmarks.arithmetic`, "
+        f"{environment['device_name']}, "
         f"{environment['threads']} threads, PyTorch {environment['torch']}.",
     ]
     for precision, networks in result["precisions"].items():

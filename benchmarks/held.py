@@ -14,9 +14,9 @@ def held_to() -> dict[str, str]:
     return {name: os.environ[name] for name in CPU_LIMITS if name in os.environ}
 
 
-def shown() -> str:
-    """Return them as they stand before a command."""
-    return "".join(f"{name}={value} " for name, value in held_to().items())
+def before_command(variables: dict[str, str]) -> str:
+    """Return them as they stand before a command in a shell."""
+    return "".join(f"{name}={value} " for name, value in variables.items())
 
 
 def best_precision(device: torch.device) -> str:

@@ -18,7 +18,7 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks.flags import add_device_and_out, check_peak_memory_is_told, output_folder
-from benchmarks.held import best_precision, held_to
+from benchmarks.held import before_command, best_precision, held_to
 from common.system.device import choose_device, describe_environment
 from common.system.errors import OneLineParser, run_program
 from common.system.files import REPOSITORY, write_file
@@ -206,7 +206,7 @@ def markdown(result: dict) -> str:
         for contestant in CONTESTANTS[1:]
         if any(contestant in rounds for m in result["values"].values() for rounds in m.values())
     ]
-    held = "".join(f"{name}={value} " for name, value in result.get("held_to", {}).items())
+    held = before_command(result.get("held_to", {}))
     epochs = f"The whole protocol is {result['protocol_epochs']} epochs. " if whole else ""
     lines = [
         f"`{held}{result['command'].strip()}`, {result['date']}, {environment['device_name']}, "

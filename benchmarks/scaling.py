@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.flags import add_device_and_out, check_peak_memory_is_told, output_folder
+from benchmarks.held import best_precision
 from benchmarks.measure import NETWORKS, times
 from benchmarks.run import MODELS
 from common.fast import use_fast_form
@@ -24,7 +25,6 @@ from common.settings import Settings
 from common.system.device import (
     PRECISIONS,
     choose_device,
-    choose_precision,
     describe_environment,
     make_deterministic,
 )
@@ -115,7 +115,7 @@ def simulated_cube(rows: int, bands: int) -> np.ndarray:
 def build(name: str, bands: int, device: torch.device) -> torch.nn.Module:
     """Make a network in its fast form and the precision this machine is best at."""
     torch.manual_seed(0)
-    dtype = PRECISIONS[choose_precision("auto", device)]
+    dtype = PRECISIONS[best_precision(device)]
     return use_fast_form(NETWORKS[name](bands, CLASSES), device, dtype)
 
 
