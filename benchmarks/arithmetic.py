@@ -1,8 +1,9 @@
 """How far convolutions are from the machine's matrix products: `python -m benchmarks.arithmetic`.
 
 Every convolution of a training step (16 patches of 7×7×200) is timed by itself, forward and
-backward, in the form in which this project runs it; a product of two 2048×2048 matrices says what
-the machine reaches.  Writes `arithmetic.json` and `arithmetic.md` into `--out`.
+backward, in the form in which this project runs it, from map to map where it takes and gives them;
+a product of two 2048×2048 matrices says what the machine reaches.  Writes `arithmetic.json` and
+`arithmetic.md` into `--out`.
 """
 
 import argparse
@@ -20,7 +21,9 @@ from benchmarks.held import before_command, best_precision, held_to
 from benchmarks.measure import NETWORKS, Ours, times
 from benchmarks.run import MODELS
 from common.fast import use_fast_form
-from common.fast.cpu.tape import as_tensor
+from common.fast.cpu.feature_map import Store
+from common.fast.cpu.tape import Map
+from common.fast.feature_map import as_tensor
 from common.scenes.scene import load_scene
 from common.system.device import PRECISIONS, choose_device, describe_environment, make_deterministic
 from common.system.errors import OneLineParser, run_program
@@ -100,16 +103,34 @@ def row(
     """Time a convolution forward and backward; the stems have no gradient for their input."""
     first = x.shape[1] == 1 and x.shape[4] == BANDS
     x = x.clone().requires_grad_(not first)
-    inputs = [module.weight, module.bias] + ([] if first else [x])
-    gradient = torch.randn_like(output)
     forward_flop = 2 * output.numel() * module.weight[0].numel()
-    took = seconds(lambda: torch.autograd.grad(as_tensor(module(x)), inputs, gradient), device)
+    took = seconds(there_and_back(module, x, torch.randn_like(output)), device)
     return {
         "layer": f"{tuple(module.kernel_size)} {module.in_channels} → {module.out_channels}",
         "count": count,
         "gflop": count * forward_flop * (2 if first else 3) / 1e9,
         "ms": 1e3 * count * took,
     }
+
+
+def there_and_back(module: nn.Conv3d, x: torch.Tensor, gradient: torch.Tensor) -> Callable:
+    """Make the function that is timed: the output, and the gradients that it leads back."""
+    y = module(x)
+    if not isinstance(y, Map):
+        inputs = [t for t in (module.weight, module.bias, x) if t.requires_grad]
+        return lambda: torch.autograd.grad(as_tensor(module(x)), inputs, gradient)
+    # What is copied from tensors to maps and back is no part of a step.
+    x, gradient = Map.of(x, y.store.kind), Store.of(gradient, y.store.kind).array
+
+    def both() -> None:
+        tape = module(x).tape
+        out, lead_back, inputs = tape.steps.pop()
+        del tape.inputs[-inputs:]
+        out.add_gradient(gradient)
+        lead_back()
+        x.store.gradients.clear()
+
+    return both
 
 
 def whole_step(name: str, precision: str, device: torch.device, rows: list[dict]) -> dict:
