@@ -135,6 +135,10 @@ class Cluster:
                 told = told or self._tell_if_there_are_none()
             except CancelledError as error:
                 raise self._gone() from error
+            except RuntimeError as error:  # the scheduler reads tasks, too
+                if not isinstance(error.__cause__, ModuleNotFoundError):
+                    raise
+                raise self._not_found("the scheduler", error.__cause__) from None
             except KilledWorker as error:
                 raise InputError(
                     f"--cluster {self.where}: {title}: {error.last_worker.address} was the last of "
@@ -151,6 +155,12 @@ class Cluster:
     def _gone(self) -> InputError:
         return InputError(f"--cluster {self.where}: the scheduler is gone; {self.again}")
 
+    def _not_found(self, who: str, error: ModuleNotFoundError) -> InputError:
+        return InputError(
+            f"--cluster {self.where}: {who} does not find the module {error.name}; start it in "
+            f"this repository, with its packages installed"
+        )
+
     def _on_all(self, function: Callable, *arguments) -> dict[str, Any]:
         """Call a function on every worker there is; return what it gives by the address."""
         try:
@@ -161,10 +171,7 @@ class Cluster:
             if isinstance(result, InputError):
                 raise result
             if isinstance(result, ModuleNotFoundError):
-                raise InputError(
-                    f"--cluster {self.where}: the worker at {address} does not find the module "
-                    f"{result.name}; start it in this repository, with its packages installed"
-                )
+                raise self._not_found(f"the worker at {address}", result)
             if isinstance(result, BaseException) and not isinstance(result, OSError):
                 raise result
         # A worker that dies just then is no matter: each is checked before its tasks, too.

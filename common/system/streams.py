@@ -53,8 +53,10 @@ def _tolerant(stream: io.TextIOWrapper) -> TextIO:
     if type(getattr(stream.buffer, "raw", stream.buffer)) is not io.FileIO:  # Windows' console
         stream.reconfigure(errors="replace")
         return stream
+    raw = _Unbroken(stream.fileno(), "w", closefd=False)
+    unbuffered = isinstance(stream.buffer, io.RawIOBase)  # PYTHONUNBUFFERED
     return io.TextIOWrapper(
-        io.BufferedWriter(_Unbroken(stream.fileno(), "w", closefd=False)),
+        raw if unbuffered else io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="replace",
         line_buffering=stream.line_buffering,

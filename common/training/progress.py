@@ -33,9 +33,16 @@ def epoch_progress(
     settings, recipe : Settings, Recipe
         They say how many epochs there are at most, and how long each takes beside the others.
     """
-    epochs = settings.epoch
+    epochs, before = settings.epoch, time.monotonic()
     widths = [2 * half_width(settings, recipe, number + 1) + 1 for number in range(epochs)]
     pixels = [width**2 for width in widths]
+
+    def seconds_since_last(epoch: Epoch) -> float:
+        """Return how long it took; 0 where it took none here, but comes from a checkpoint."""
+        nonlocal before
+        elapsed, before = time.monotonic() - before, time.monotonic()
+        return elapsed if elapsed >= epoch.seconds / 2 else 0.0
+
     if sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns:
         with tqdm(total=sum(pixels), desc=title, bar_format=BAR, dynamic_ncols=True) as bar:
 
@@ -43,22 +50,27 @@ def epoch_progress(
                 columns = shutil.get_terminal_size().columns
                 bar.bar_format, text = _layout(title, epoch, epochs, columns)
                 bar.set_description_str(text, refresh=False)
-                bar.update(pixels[epoch.epoch - 1])
+                if seconds_since_last(epoch):
+                    bar.update(pixels[epoch.epoch - 1])
+                else:
+                    bar.initial = bar.n = bar.last_print_n = sum(pixels[: epoch.epoch])
+                    bar.refresh()
 
             yield show
         return
 
-    start, last_line, latest = time.monotonic(), -float("inf"), None
+    seconds, made, last_line, latest = 0.0, 0, -float("inf"), None
 
     def print_line(epoch: Epoch) -> None:
-        done = sum(pixels[: epoch.epoch])
-        left = (time.monotonic() - start) / done * (sum(pixels) - done)
+        of_each = seconds / made if made else epoch.seconds / pixels[epoch.epoch - 1]
+        left = of_each * sum(pixels[epoch.epoch :])
         line = f"{title}: epoch {epoch.epoch}/{epochs}, {_figures(epoch)}"
         print(f"{line}, at most {tqdm.format_interval(left)} left", file=sys.stderr, flush=True)
 
     def show_seldom(epoch: Epoch) -> None:
-        nonlocal last_line, latest
-        latest = epoch
+        nonlocal seconds, made, last_line, latest
+        latest, elapsed = epoch, seconds_since_last(epoch)
+        seconds, made = seconds + elapsed, made + (pixels[epoch.epoch - 1] if elapsed else 0)
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line, latest = time.monotonic(), None
             print_line(epoch)

@@ -256,7 +256,9 @@ class Daemons:
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self.folder, self.stack, self.number = folder, stack, 0
 
-    def start(self, *command: str, host: tuple[str, ...] = ()) -> subprocess.Popen:
+    def start(
+        self, *command: str, host: tuple[str, ...] = (), folder: Path = REPOSITORY
+    ) -> subprocess.Popen:
         self.number += 1
         environment = os.environ | {
             "DASK_TEMPORARY_DIRECTORY": str(self.folder / f"dask{self.number}"),
@@ -267,7 +269,7 @@ class Daemons:
         with self.log.open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
                 [*host, sys.executable, "-m", "dask", *command],
-                cwd=REPOSITORY,
+                cwd=folder,
                 stdout=log,
                 stderr=log,
                 env=environment,
@@ -325,6 +327,21 @@ def test_a_worker_of_several_tasks_at_a_time_is_refused(toy_data, tmp_path, daem
     process = train(toy_data, out, *LONG, "--cluster", address)
     assert process.wait() == 2
     assert "would do 2 tasks at a time; start it with --nthreads 1" in said(out).splitlines()[-1]
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_a_scheduler_outside_the_repository(toy_data, tmp_path, daemons):
+    out, address = tmp_path / "out", f"tcp://127.0.0.1:{free_port()}"
+    daemons.scheduler(address, folder=tmp_path)
+    daemons.worker(address)
+    process = train(toy_data, out, *LONG, "--cluster", address)
+    assert process.wait() == 2
+    last = said(out).splitlines()[-1]
+    assert (
+        f"--cluster {address}: the scheduler does not find the module common; start it in" in last
+    )
+    assert "Traceback" not in said(out)
     assert not out.exists()
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -112,3 +113,26 @@ def test_help_on_a_terminal_that_is_no_utf8(words):
     )
     assert done.returncode == (2 if words == ["nothing"] else 0), done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("unbuffered", "stream"), [("", "stderr"), ("1", "stderr"), ("1", "stdout")]
+)
+def test_what_a_program_says_is_there_before_it_goes_on(unbuffered, stream):
+    program = (
+        "import sys; from common.system.streams import make_streams_tolerant as tolerant; "
+        f"tolerant(); print('at work', file=sys.{stream}); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        **{stream: subprocess.PIPE},
+    ) as process:
+        timer = threading.Timer(20, process.kill)
+        timer.start()
+        line = getattr(process, stream).readline()
+        timer.cancel()
+        process.stdin.close()
+    assert line.strip() == b"at work"

@@ -26,6 +26,22 @@ def test_time_left_reckons_with_the_size_of_patches(recipe, left, monkeypatch, c
     assert line.endswith(f"at most {left} left")
 
 
+def test_time_left_reckons_with_epochs_made_here_not_with_a_checkpoints(monkeypatch, capsys):
+    settings, now = dataclasses.replace(DEFAULTS, epoch=20), 0
+    monkeypatch.setattr(common.training.progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(common.training.progress, "SECONDS_BETWEEN_LINES", 0)
+    with epoch_progress("iteration 1/1", settings, recipe_of(settings)) as show:
+        for number in range(1, 11):
+            show(Epoch(number, 1e-3, 0.5, 0.9, 0.4, 0.95, 30.0))
+        now += 10
+        show(Epoch(11, 1e-3, 0.5, 0.9, 0.4, 0.95, 10.0))
+    resumed, latest = capsys.readouterr().err.splitlines()[-2:]
+    assert resumed.endswith(
+        "epoch 10/20, val acc 95.00 %, loss 0.5000, val loss 0.4000, at most 05:00 left"
+    )
+    assert latest.endswith("at most 01:30 left")
+
+
 EPOCH = Epoch(12, 1e-3, 0.1234, 0.9, 0.2345, 0.95, 10.0)
 LOSSES = "loss 0.1234, val loss 0.2345"
 
