@@ -96,6 +96,9 @@ def measure(arguments: argparse.Namespace) -> None:
                     value = measured(word, contestant, model, arguments.device)
                     note(values, name, model, contestant, value)
         has_protocol = "protocol" in wanted and model in REPORTS
+        for contestant in contestants if has_protocol else ():
+            if contestant != "plain":  # what a first run compiles is no part of the others
+                ours(contestant, model, arguments, ["-e", "1"])
         for number in range(arguments.protocol_rounds if has_protocol else 0):
             for contestant in in_turn(number, contestants):
                 for name, value in protocol(contestant, model, arguments).items():
