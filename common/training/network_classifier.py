@@ -151,16 +151,19 @@ class NetworkClassifier:
             pixels = torch.from_numpy(task.split.train).to(self.device)
             spectra = patches.at(patches.positions(pixels))
             pretrain(model, spectra, self.settings, task.seed, task.title, task.directory)
-        show = bars.enter_context(epoch_progress(task.title, self.settings, self.recipe))
-        return Training(
+        training = Training(
             model,
             Data(patches, self.scene.labels.ravel(), task.split),
             self.settings,
             task.seed,
-            show,
             self._checkpoint(task),
             self.recipe,
         )
+        done = tuple(training.progress.history)
+        training.on_epoch = bars.enter_context(
+            epoch_progress(task.title, self.settings, self.recipe, done)
+        )
+        return training
 
     def _result(
         self,

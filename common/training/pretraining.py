@@ -53,7 +53,8 @@ def pretrain(
         if 0 < len(done) < epochs.epoch:
             optimizer.load_state_dict(kept["optimizer"])
         stage = f"{title}, pretraining {layer}/{len(autoencoders)}"
-        with epoch_progress(stage, epochs, Recipe()) as show:
+        shown = [Epoch.of_pretraining(e.epoch, settings.lr, e.loss, e.seconds) for e in done]
+        with epoch_progress(stage, epochs, Recipe(), shown) as show:
             for number in range(len(done) + 1, epochs.epoch + 1):
                 start = time.perf_counter()
                 torch.manual_seed(_seed(seed, layer, number))

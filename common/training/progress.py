@@ -4,7 +4,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -22,7 +22,7 @@ TIME_LEFT, LEAST_BAR = len(", 00:00:00 left"), len(" 100% || at most") + 8
 
 @contextmanager
 def epoch_progress(
-    title: str, settings: Settings, recipe: Recipe
+    title: str, settings: Settings, recipe: Recipe, done: Sequence[Epoch] = ()
 ) -> Iterator[Callable[[Epoch], None]]:
     """Yield a function to call with each finished epoch; it shows how training goes on stderr.
 
@@ -32,49 +32,62 @@ def epoch_progress(
         What is being trained, for example "iteration 1/3".
     settings, recipe : Settings, Recipe
         They say how many epochs there are at most, and how long each takes beside the others.
+    done : sequence of Epoch
+        Those before the checkpoint from which training goes on; they take no time here.
     """
-    epochs, before = settings.epoch, time.monotonic()
-    widths = [2 * half_width(settings, recipe, number + 1) + 1 for number in range(epochs)]
+    widths = [2 * half_width(settings, recipe, number + 1) + 1 for number in range(settings.epoch)]
     pixels = [width**2 for width in widths]
+    on_terminal = sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns
+    with (_bar if on_terminal else _lines)(title, pixels, done) as show:
+        yield show
 
-    def seconds_since_last(epoch: Epoch) -> float:
-        """Return how long it took; 0 where it took none here, but comes from a checkpoint."""
-        nonlocal before
-        elapsed, before = time.monotonic() - before, time.monotonic()
-        return elapsed if elapsed >= epoch.seconds / 2 else 0.0
 
-    if sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns:
-        with tqdm(total=sum(pixels), desc=title, bar_format=BAR, dynamic_ncols=True) as bar:
+@contextmanager
+def _bar(title: str, pixels: list[int], done: Sequence[Epoch]) -> Iterator[Callable[[Epoch], None]]:
+    before = sum(pixels[: len(done)])
+    with tqdm(
+        total=sum(pixels), initial=before, desc=title, bar_format=BAR, dynamic_ncols=True
+    ) as bar:
 
-            def show(epoch: Epoch) -> None:
-                columns = shutil.get_terminal_size().columns
-                bar.bar_format, text = _layout(title, epoch, epochs, columns)
-                bar.set_description_str(text, refresh=False)
-                if seconds_since_last(epoch):
-                    bar.update(pixels[epoch.epoch - 1])
-                else:
-                    bar.initial = bar.n = bar.last_print_n = sum(pixels[: epoch.epoch])
-                    bar.refresh()
+        def describe(epoch: Epoch) -> None:
+            columns = shutil.get_terminal_size().columns
+            bar.bar_format, text = _layout(title, epoch, len(pixels), columns)
+            bar.set_description_str(text, refresh=False)
 
-            yield show
-        return
+        def show(epoch: Epoch) -> None:
+            describe(epoch)
+            bar.update(pixels[epoch.epoch - 1])
 
-    seconds, made, last_line, latest = 0.0, 0, -float("inf"), None
+        if done:
+            describe(done[-1])
+            bar.refresh()
+        yield show
+
+
+@contextmanager
+def _lines(
+    title: str, pixels: list[int], done: Sequence[Epoch]
+) -> Iterator[Callable[[Epoch], None]]:
+    before = sum(pixels[: len(done)])
+    start, last_line, latest = time.monotonic(), -float("inf"), None
 
     def print_line(epoch: Epoch) -> None:
-        of_each = seconds / made if made else epoch.seconds / pixels[epoch.epoch - 1]
-        left = of_each * sum(pixels[epoch.epoch :])
-        line = f"{title}: epoch {epoch.epoch}/{epochs}, {_figures(epoch)}"
+        seconds, made = time.monotonic() - start, sum(pixels[: epoch.epoch]) - before
+        if not made:  # that of the checkpoint
+            seconds, made = epoch.seconds, pixels[epoch.epoch - 1]
+        left = seconds / made * sum(pixels[epoch.epoch :])
+        line = f"{title}: epoch {epoch.epoch}/{len(pixels)}, {_figures(epoch)}"
         print(f"{line}, at most {tqdm.format_interval(left)} left", file=sys.stderr, flush=True)
 
     def show_seldom(epoch: Epoch) -> None:
-        nonlocal seconds, made, last_line, latest
-        latest, elapsed = epoch, seconds_since_last(epoch)
-        seconds, made = seconds + elapsed, made + (pixels[epoch.epoch - 1] if elapsed else 0)
+        nonlocal last_line, latest
+        latest = epoch
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line, latest = time.monotonic(), None
             print_line(epoch)
 
+    if done:
+        show_seldom(done[-1])
     yield show_seldom
     if latest is not None:
         print_line(latest)

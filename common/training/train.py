@@ -101,12 +101,17 @@ class Training:
     ----------
     seed : int
         With the epoch's number it fixes the batch order and the dropout.
-    on_epoch : callable
-        Called with each finished epoch.
     checkpoint : Checkpoint, optional
         Where training starts, if it holds anything, and where it is kept as it goes.
     recipe : Recipe, optional
         In place of the one that ``settings.recipe`` names.
+
+    Attributes
+    ----------
+    progress : Progress
+        Of the checkpoint, until the next epoch.
+    on_epoch : callable
+        Called with each epoch that is finished from now on.
     """
 
     def __init__(
@@ -115,12 +120,11 @@ class Training:
         data: Data,
         settings: Settings,
         seed: int,
-        on_epoch: Callable[[Epoch], None] = lambda epoch: None,
         checkpoint: Checkpoint | None = None,
         recipe: Recipe | None = None,
     ) -> None:
         self.model, self.patches, self.settings, self.seed = model, data.patches, settings, seed
-        self.on_epoch, self.checkpoint = on_epoch, checkpoint
+        self.checkpoint = checkpoint
         device = data.patches.spectra.device
         self.targets = torch.from_numpy(data.labels).to(device) - 1
         self.pixels, self.val_pixels = (
@@ -132,8 +136,7 @@ class Training:
             weights = balanced_weights(self.targets[self.pixels], classes, balance)
         self.step = training_step(model, data.patches, self.targets, settings, recipe, weights)
         self.progress = resumed(checkpoint, model, self.step.optimizer) or Progress()
-        for epoch in self.progress.history:
-            on_epoch(epoch)
+        self.on_epoch: Callable[[Epoch], None] = lambda epoch: None
 
     def is_over(self) -> bool:
         """Whether there is no further epoch."""

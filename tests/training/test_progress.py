@@ -30,9 +30,8 @@ def test_time_left_reckons_with_epochs_made_here_not_with_a_checkpoints(monkeypa
     settings, now = dataclasses.replace(DEFAULTS, epoch=20), 0
     monkeypatch.setattr(common.training.progress.time, "monotonic", lambda: now)
     monkeypatch.setattr(common.training.progress, "SECONDS_BETWEEN_LINES", 0)
-    with epoch_progress("iteration 1/1", settings, recipe_of(settings)) as show:
-        for number in range(1, 11):
-            show(Epoch(number, 1e-3, 0.5, 0.9, 0.4, 0.95, 30.0))
+    done = [Epoch(number, 1e-3, 0.5, 0.9, 0.4, 0.95, 30.0) for number in range(1, 11)]
+    with epoch_progress("iteration 1/1", settings, recipe_of(settings), done) as show:
         now += 10
         show(Epoch(11, 1e-3, 0.5, 0.9, 0.4, 0.95, 10.0))
     resumed, latest = capsys.readouterr().err.splitlines()[-2:]
