@@ -19,6 +19,7 @@ import yaml
 
 import baselines.SVM
 import common.run.cluster
+import common.run.cluster_local
 import common.run.map_scene
 import SSRN.SSRN
 from common.run.cli import main, run_script
@@ -121,7 +122,7 @@ def test_a_gpu_of_its_own_for_every_worker(tmp_path, capsys):
     arguments = [*SHORT, "--cluster", "tcp://127.0.0.1:1", "--device", "cuda:1"]
     assert main(SSRN.SSRN.SSRN, SSRN.SSRN.DEFAULTS, arguments) == 2
     assert "every worker has a GPU of its own" in capsys.readouterr().err
-    found = [common.run.cluster._gpu_of_worker(i, ["4", "6", "7"]) for i in range(4)]
+    found = [common.run.cluster_local._gpu_of_worker(i, ["4", "6", "7"]) for i in range(4)]
     shown = [entry["CUDA_VISIBLE_DEVICES"] for entry in found]
     assert shown == ["4,6,7", "6,7,4", "7,4,6", "4,6,7"]
 
