@@ -95,14 +95,13 @@ def measure(arguments: argparse.Namespace) -> None:
                 for contestant in in_turn(number, contestants):
                     value = measured(word, contestant, model, arguments.device)
                     note(values, name, model, contestant, value)
-        has_protocol = "protocol" in wanted and model in REPORTS
-        for contestant in contestants if has_protocol else ():
-            if contestant != "plain":  # what a first run compiles is no part of the others
-                ours(contestant, model, arguments, ["-e", "1"])
-        for number in range(arguments.protocol_rounds if has_protocol else 0):
-            for contestant in in_turn(number, contestants):
-                for name, value in protocol(contestant, model, arguments).items():
-                    note(values, name, model, contestant, value)
+        if "protocol" in wanted and model in REPORTS:
+            for precision in contestants[1:]:  # what a first run compiles is no part of the others
+                ours(precision, model, arguments, ["-e", "1"])
+            for number in range(arguments.protocol_rounds):
+                for contestant in in_turn(number, contestants):
+                    for name, value in protocol(contestant, model, arguments).items():
+                        note(values, name, model, contestant, value)
         write_file(out / "comparison.json", json.dumps(result, indent=1) + "\n")
         write_file(out / "comparison.md", markdown(result))  # after each, for all take hours
     print(markdown(result))
